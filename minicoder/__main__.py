@@ -1,0 +1,72 @@
+"""python -m minicoder COMMAND: every stage, and the use of what they make."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import tyro
+
+from minicoder.alignment.feedback import feedback
+from minicoder.alignment.grpo import grpo
+from minicoder.alignment.reward_model import reward
+from minicoder.alignment.sft import sft
+from minicoder.data.corpus import build_corpus
+from minicoder.data.packing import pack
+from minicoder.data.vocabulary import train_tokenizer
+from minicoder.demo import demo
+from minicoder.errors import UserError
+from minicoder.evaluation.code import evaluate
+from minicoder.evaluation.language import language
+from minicoder.show.report import write_report
+from minicoder.training.long_context import extend
+from minicoder.training.pretrain import pretrain
+from minicoder.use import chat, complete, infill
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "demo": demo, "data": build_corpus, "tokenizer": train_tokenizer, "pack": pack,
+    "pretrain": pretrain, "extend": extend, "language": language, "sft": sft,
+    "feedback": feedback, "reward": reward, "grpo": grpo, "evaluate": evaluate,
+    "report": write_report, "complete": complete, "infill": infill, "chat": chat,
+}
+
+
+def _terminate(signum: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; 2 for a mistake of the caller, 130 when interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            COMMANDS, prog="python -m minicoder", args=words,
+            description="DeepSeek-Coder-V2, rebuilt small enough to read and run.")
+    except UserError as error:
+        if debug:
+            raise
+        print(f"minicoder: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # whoever read the output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:  # a file that may not be read or written
+        if debug:
+            raise
+        print(f"minicoder: {error}.", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nminicoder: interrupted; the same command goes on from here.",
+              file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Running untrusted programs: a pool of processes, limits, and verdicts."""

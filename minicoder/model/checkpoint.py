@@ -1,0 +1,208 @@
+"""Checkpoints in the released layout, both ways: what transformers opens and writes.
+
+A folder with config.json, generation_config.json and weights in safetensors, in one
+file or in shards with an index. The experts that `moe.py` stacks are stored one by one.
+A model is filled only after every name and shape has been compared.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from minicoder.config import ModelConfig, parameter_count
+from minicoder.errors import UserError
+from minicoder.model.transformer import MiniCoder
+from minicoder.model.weights import INDEX, WEIGHTS, Stored, read_weights
+from minicoder.stages import read_json, sync
+from minicoder.tokenizer import Tokenizer
+
+SHARD_BYTES = 2**33  # as the released shards: 8.59 GB
+
+
+class _Unfilled(TorchFunctionMode):
+    """Skip torch.nn.init: on the meta device it fills nothing and takes seconds."""
+
+    def __torch_function__(self, func: Callable, types: Any, args: tuple = (),
+                           kwargs: dict[str, Any] | None = None) -> Any:
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return (kwargs or {}).get("tensor")
+        return func(*args, **(kwargs or {}))
+
+
+def outline(config: ModelConfig) -> MiniCoder:
+    """A model of names and shapes only, on the meta device: any size fits."""
+    with torch.device("meta"), _Unfilled():
+        return MiniCoder(config)
+
+
+def released(model: MiniCoder) -> Iterator[tuple[str, Tensor]]:
+    """The name in the checkpoint and a view into the model, for every tensor."""
+    for name, tensor in model.state_dict().items():
+        prefix, _, kind = name.rpartition(".")
+        if not prefix.endswith(".experts"):
+            yield name, tensor
+            continue
+        for expert, matrix in enumerate(tensor):
+            if kind == "down_proj":
+                yield f"{prefix}.{expert}.down_proj.weight", matrix
+            else:
+                gate, up = matrix.chunk(2)
+                yield f"{prefix}.{expert}.gate_proj.weight", gate
+                yield f"{prefix}.{expert}.up_proj.weight", up
+
+
+def save_model(model: MiniCoder, folder: Path, tokenizer: Tokenizer | None = None,
+               chat_template: str | None = None, shard_bytes: int = SHARD_BYTES
+               ) -> None:
+    """Write `model` into `folder`, in shards when it exceeds `shard_bytes`.
+
+    Everything is written aside and flushed before the first old file is replaced, so
+    that a full disk (`OSError` or `SafetensorError`) leaves the folder as it was.
+    Raises `UserError` when the tokenizer has more tokens than the model.
+    """
+    folder, rows = Path(folder), model.config.vocab_size
+    if tokenizer and tokenizer.vocab_size > rows:
+        raise UserError(f"The tokenizer has {tokenizer.vocab_size} tokens, and the "
+                        f"model's vocab_size is {rows}.")
+    aside = folder / "unfinished"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        _write_configs(model, aside, tokenizer)
+        _write_weights(model, aside, shard_bytes)
+        if tokenizer:
+            tokenizer.save(aside, chat_template)
+        for path in aside.iterdir():
+            sync(path)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    written = {path.name for path in aside.iterdir()}
+    for name in sorted(written):
+        os.replace(aside / name, folder / name)
+    for old in {folder / INDEX, folder / WEIGHTS, *folder.glob("model-*.safetensors")}:
+        if old.name not in written:
+            old.unlink(missing_ok=True)
+    aside.rmdir()
+    sync(folder)
+
+
+def _write_configs(model: MiniCoder, folder: Path, tokenizer: Tokenizer | None) -> None:
+    ids = {"bos_token_id": tokenizer and tokenizer.bos,
+           "eos_token_id": tokenizer and tokenizer.eos}
+    dtype = str(model.lm_head.weight.dtype).removeprefix("torch.")
+    # the sampling of the V2 files; that of the Coder-V2 file is unverified
+    sampling = {"do_sample": True, "temperature": 0.3, "top_p": 0.95}
+    for name, values in {
+        "config.json": model.config.to_json() | ids | {"torch_dtype": dtype},
+        "generation_config.json": ids | sampling,
+    }.items():
+        (folder / name).write_text(json.dumps(values, indent=2) + "\n")
+
+
+def _write_weights(model: MiniCoder, folder: Path, shard_bytes: int) -> None:
+    shards: list[dict[str, Tensor]] = [{}]
+    room = shard_bytes
+    for name, tensor in released(model):
+        if tensor.nbytes > room and shards[-1]:
+            shards.append({})
+            room = shard_bytes
+        shards[-1][name] = tensor
+        room -= tensor.nbytes
+    places: dict[str, str] = {}
+    for number, shard in enumerate(shards, start=1):
+        file = (f"model-{number:05}-of-{len(shards):05}.safetensors"
+                if len(shards) > 1 else WEIGHTS)
+        save_file({name: tensor.cpu() for name, tensor in shard.items()},
+                  folder / file, {"format": "pt"})
+        # safetensors lets only its own user read; a class shares checkpoints
+        shutil.copymode(folder / "config.json", folder / file)
+        places |= dict.fromkeys(shard, file)
+    if len(shards) > 1:
+        size = sum(tensor.nbytes for _, tensor in released(model))
+        index = {"metadata": {"total_size": size}, "weight_map": places}
+        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+
+
+def load_model(folder: Path, device: torch.device | str = "cpu",
+               dtype: torch.dtype | None = None) -> MiniCoder:
+    """Open a checkpoint: ours, transformers', or a released one.
+
+    `dtype` converts; without it the widest stored type is kept. Needs the memory of the
+    model and of one tensor. Raises `UserError` when the configuration does not fit, a
+    file is broken, or a tensor is missing, extra, mis-shaped or not finite.
+    """
+    folder = Path(folder)
+    config = ModelConfig.load(folder)
+    stored = {name: entry for name, entry in read_weights(folder).items()
+              if not name.endswith("rotary_emb.inv_freq")}  # made from the config
+    _refuse_giants(config, stored, folder)
+    model = outline(config)
+    _compare(folder, stored, {name: tuple(t.shape) for name, t in released(model)})
+    dtype = dtype or reduce(torch.promote_types, (s.dtype for s in stored.values()))
+    model = model.to(dtype).to_empty(device=device)
+    for name, target in released(model):
+        source = stored[name].tensor()
+        if not all(edge.isfinite() for edge in source.aminmax()):
+            raise UserError(f"{stored[name].path}: {name} holds infinities or NaN.")
+        target.copy_(source)
+    return model
+
+
+def load_coder(folder: Path, device: torch.device | str = "cpu"
+               ) -> tuple[Tokenizer, MiniCoder]:
+    """A checkpoint with the tokenizer in its folder; `UserError` if they do not fit.
+
+    The ids of the control tokens, in config.json, come right after the vocabulary: a
+    tokenizer of another size has others.
+    """
+    folder, tokenizer = Path(folder), Tokenizer.load(folder)
+    rows = ModelConfig.load(folder).vocab_size
+    if tokenizer.vocab_size > rows:
+        raise UserError(f"{folder}: tokenizer.json has {tokenizer.vocab_size} tokens, "
+                        f"and vocab_size in config.json is {rows}.")
+    config = read_json(folder / "config.json")
+    for key, own in (("bos_token_id", tokenizer.bos), ("eos_token_id", tokenizer.eos)):
+        if config.get(key) not in (None, own):
+            raise UserError(f"{folder}: {key} is {config[key]} in config.json, {own} "
+                            "in tokenizer.json, which belongs to another model.")
+    return tokenizer, load_model(folder, device)
+
+
+def _refuse_giants(config: ModelConfig, stored: dict[str, Stored], folder: Path
+                   ) -> None:
+    """Stop a configuration whose mere outline would fill the memory."""
+    size = sum(math.prod(entry.shape) for entry in stored.values())
+    if (max(config.num_hidden_layers, config.n_routed_experts or 0) > len(stored)
+            or parameter_count(config) > 1000 * size):
+        raise UserError(f"{folder / 'config.json'} describes a far larger model than "
+                        f"the {len(stored)} tensors with {size} numbers beside it.")
+
+
+def _compare(folder: Path, stored: dict[str, Stored],
+             expected: dict[str, tuple[int, ...]]) -> None:
+    """Raise one `UserError` that lists what is missing, extra and mis-shaped."""
+    shapes = {name: entry.shape for name, entry in stored.items()}
+    kinds = (
+        [f"{name} is missing" for name in expected.keys() - shapes.keys()],
+        [f"{name} is not in such a model" for name in shapes.keys() - expected.keys()],
+        [f"{name} has shape {shapes[name]} and should have {shape}"
+         for name, shape in expected.items() if shapes.get(name, shape) != shape])
+    if not any(kinds):
+        return
+    lines = [line for kind in kinds for line in sorted(kind)[:3]
+             + [f"... and {len(kind) - 3} more of these"] * (len(kind) > 3)]
+    raise UserError(f"{folder} does not hold the model of its config.json, "
+                    f"{sum(map(len, kinds))} tensors differ:\n  " + "\n  ".join(lines))

@@ -1,0 +1,163 @@
+"""DeepSeekMoE: many fine experts, a few of them shared by every token.
+
+Source: DeepSeek-V2 §2.2 (eq. 20-25), DeepSeekMoE §3. Letters: M tokens, D hidden,
+E experts, K chosen experts per token, I width of an expert.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from minicoder.config import ModelConfig
+
+
+class MLP(nn.Module):
+    """SwiGLU: down(silu(gate(x)) * up(x)) (arXiv 2002.05202)."""
+
+    def __init__(self, hidden: int, width: int) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(hidden, width, bias=False)
+        self.up_proj = nn.Linear(hidden, width, bias=False)
+        self.down_proj = nn.Linear(width, hidden, bias=False)
+
+    def forward(self, x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch D"]:
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+@dataclass(frozen=True)
+class Routing:
+    """What one layer's router decided for M tokens."""
+
+    scores: Float[Tensor, "M E"]    # softmax over all experts, with gradient
+    experts: Int[Tensor, "M K"]     # the chosen ones
+    weights: Float[Tensor, "M K"]   # what their outputs are multiplied by
+
+
+class Router(nn.Module):
+    """Softmax over all experts, then the best K; weights are not renormalised."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.weight = nn.Parameter(
+            torch.empty(config.n_routed_experts, config.hidden_size))
+
+    def forward(self, x: Float[Tensor, "M D"]) -> Routing:
+        c = self.config
+        wide = torch.promote_types(x.dtype, torch.float32)  # bf16 ties route by index
+        scores = F.linear(x.to(wide), self.weight.to(wide)).softmax(dim=-1)
+        eligible = scores if c.topk_method == "greedy" else self.limited(scores)
+        weights, experts = eligible.topk(c.num_experts_per_tok, dim=-1, sorted=False)
+        if c.norm_topk_prob and c.num_experts_per_tok > 1:
+            # as released: normalising replaces the scaling factor
+            weights = weights / (weights.sum(-1, keepdim=True) + 1e-20)
+        else:
+            weights = weights * c.routed_scaling_factor
+        return Routing(scores, experts, weights)
+
+    def limited(self, scores: Float[Tensor, "M E"]) -> Float[Tensor, "M E"]:
+        """Zero all but the `topk_group` groups with the best single expert (§2.2.2)."""
+        c = self.config
+        grouped = rearrange(scores, "m (g e) -> m g e", g=c.n_group)
+        best = grouped.amax(-1).topk(c.topk_group, dim=-1, sorted=False).indices
+        keep = torch.zeros_like(grouped[..., 0]).scatter(1, best, 1.0)
+        return rearrange(grouped * keep.unsqueeze(-1), "m g e -> m (g e)")
+
+
+class Experts(nn.Module):
+    """The routed experts of one layer, stacked so that one call runs them all.
+
+    The checkpoint stores them one by one; `checkpoint.py` stacks and unstacks.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        count, width = config.n_routed_experts, config.moe_intermediate_size
+        self.gate_up_proj = nn.Parameter(
+            torch.empty(count, 2 * width, config.hidden_size))
+        self.down_proj = nn.Parameter(torch.empty(count, config.hidden_size, width))
+
+    def forward(self, x: Float[Tensor, "M D"], routing: Routing
+                ) -> Float[Tensor, "M D"]:
+        """Sort token copies by expert, run each on its slice, un-sort, add up."""
+        chosen = routing.experts.flatten()
+        order = chosen.argsort(stable=True)
+        ends = torch.bincount(chosen, minlength=len(self.down_proj)).cumsum(0)
+        rows = x[order // routing.experts.shape[1]]
+        gate, up = grouped_linear(rows, self.gate_up_proj, ends).chunk(2, dim=-1)
+        rows = grouped_linear(F.silu(gate) * up, self.down_proj, ends)
+        back = torch.empty_like(order).scatter_(
+            0, order, torch.arange(len(order), device=order.device))
+        rows = rearrange(rows[back], "(m k) d -> m k d", m=len(x))
+        return torch.einsum("mkd,mk->md", rows, routing.weights.type_as(rows))
+
+
+def _has_kernel(x: Tensor, weight: Tensor) -> bool:
+    """torch groups these types when rows fill 16 bytes, but not on old GPUs or MPS."""
+    if x.dtype not in (torch.float32, torch.bfloat16) or any(
+            width * x.itemsize % 16 for width in weight.shape[1:]):
+        return False
+    if x.is_cuda:
+        return torch.cuda.get_device_capability(x.device) >= (8, 0)
+    return x.device.type == "cpu"
+
+
+def grouped_linear(
+    x: Float[Tensor, "rows fan_in"], weight: Float[Tensor, "E out fan_in"],
+    ends: Int[Tensor, " E"],
+) -> Float[Tensor, "rows out"]:
+    """Rows ends[e-1] .. ends[e] times the transposed matrix of expert e."""
+    if _has_kernel(x, weight):
+        return F.grouped_mm(x, weight.transpose(1, 2), offs=ends.int())
+    parts = x.tensor_split(ends[:-1].cpu())
+    return torch.cat([F.linear(*pair) for pair in zip(parts, weight, strict=True)])
+
+
+class MoE(nn.Module):
+    """Shared experts for every token plus the routed ones (eq. 20)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate, self.experts = Router(config), Experts(config)
+        self.shared_experts = None
+        if config.n_shared_experts:
+            self.shared_experts = MLP(
+                config.hidden_size,
+                config.n_shared_experts * config.moe_intermediate_size)
+
+    def forward(self, x: Float[Tensor, "B T D"], seen: list[Routing] | None = None
+                ) -> Float[Tensor, "B T D"]:
+        """Append this layer's `Routing` to `seen` when the caller wants it."""
+        flat = rearrange(x, "b t d -> (b t) d")
+        routing = self.gate(flat)
+        if seen is not None:
+            seen.append(routing)
+        out = self.experts(flat, routing).view_as(x)
+        return out if self.shared_experts is None else out + self.shared_experts(x)
+
+
+def expert_balance_loss(routing: Routing, sequences: int) -> Float[Tensor, ""]:
+    """sum_i f_i P_i per sequence, averaged (DeepSeek-V2 eq. 23-25), without alpha.
+
+    f_i counts how often expert i was chosen, relative to a fair share (no gradient);
+    P_i is its mean score. 1 when all experts are used alike, E/K at worst.
+    """
+    count = routing.scores.shape[1]
+    scores = rearrange(routing.scores, "(b t) e -> b t e", b=sequences)
+    chosen = F.one_hot(routing.experts, count).sum(1).to(scores.dtype)
+    load = rearrange(chosen, "(b t) e -> b t e", b=sequences).mean(1)
+    fair = routing.experts.shape[1] / count
+    return (load / fair * scores.mean(1)).sum(-1).mean()
+
+
+def expert_load(routing: Routing) -> Float[Tensor, " E"]:
+    """Share of the choices that each expert got; sums to 1."""
+    count = routing.scores.shape[1]
+    return torch.bincount(routing.experts.flatten(), minlength=count) / (
+        routing.experts.numel())

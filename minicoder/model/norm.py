@@ -1,0 +1,21 @@
+"""RMSNorm as the released model computes it."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) * weight (arXiv 1910.07467); the quotient in float32 or wider."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight, self.eps = nn.Parameter(torch.ones(width)), eps
+
+    def forward(self, x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch D"]:
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        unit = F.rms_norm(wide, self.weight.shape, eps=self.eps)
+        return self.weight * unit.type_as(x)

@@ -1,0 +1,110 @@
+"""The whole model: the file to show on a slide. Source: DeepSeek-V2 §2 and §3.1.2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from minicoder.config import ModelConfig
+from minicoder.model.mla import MLA, LatentCache
+from minicoder.model.moe import MLP, Experts, MoE, Router, Routing
+from minicoder.model.norm import RMSNorm
+from minicoder.model.rope import rope_table
+
+Attend = Callable[[int, MLA, Tensor], Tensor]
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + feed-forward(norm(x))."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.self_attn = MLA(config)
+        self.mlp = (MoE(config) if config.is_moe(layer)
+                    else MLP(config.hidden_size, config.intermediate_size))
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+
+class Transformer(nn.Module):
+    """Embedding, blocks and final norm: tokens to hidden states."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(
+            Block(config, layer) for layer in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def run(self, tokens: Int[Tensor, "B T"], attend: Attend,
+            seen: list[Routing] | None = None) -> Float[Tensor, "B T D"]:
+        """All blocks, with `attend(layer, attention, x)` as the way to attend."""
+        x = self.embed_tokens(tokens)
+        for layer, block in enumerate(self.layers):
+            x = x + attend(layer, block.self_attn, block.input_layernorm(x))
+            normed = block.post_attention_layernorm(x)
+            x = x + (block.mlp(normed, seen) if isinstance(block.mlp, MoE)
+                     else block.mlp(normed))
+        return self.norm(x)
+
+    def forward(self, tokens: Int[Tensor, "B T"], seen: list[Routing] | None = None
+                ) -> Float[Tensor, "B T D"]:
+        """Hidden states of whole sequences, causal; `seen` collects the routing."""
+        rope = rope_table(self.config, 0, tokens.shape[1], self.norm.weight)
+        return self.run(tokens, lambda layer, attention, x: attention(x, rope), seen)
+
+    def prefill(self, tokens: Int[Tensor, "B T"], cache: LatentCache,
+                mask: Bool[Tensor, "B 1 T T"] | None = None
+                ) -> Float[Tensor, "B T D"]:
+        """Like `forward`, and leaves every layer's latents in the empty `cache`."""
+        rope = rope_table(self.config, 0, tokens.shape[1], self.norm.weight)
+
+        def attend(layer: int, attention: MLA, x: Tensor) -> Tensor:
+            latent = cache.append(layer, attention.latent(x, rope))
+            return attention.expanded(x, latent, rope, mask)
+
+        hidden = self.run(tokens, attend)
+        cache.length += tokens.shape[1]
+        return hidden
+
+    def decode(self, tokens: Int[Tensor, "B T"], cache: LatentCache,
+               mask: Bool[Tensor, "B T S"] | None = None) -> Float[Tensor, "B T D"]:
+        """Hidden states of the next tokens, attending to the cached latents.
+
+        With T > 1 the caller's `mask` must be causal among the new tokens.
+        """
+        start, stop = cache.length, cache.length + tokens.shape[1]
+        rope = rope_table(self.config, start, stop, self.norm.weight)
+
+        def attend(layer: int, attention: MLA, x: Tensor) -> Tensor:
+            cached = cache.append(layer, attention.latent(x, rope))
+            return attention.absorbed(x, cached, rope, mask)
+
+        hidden = self.run(tokens, attend)
+        cache.length = stop
+        return hidden
+
+
+class MiniCoder(nn.Module):
+    """The language model: hidden states times the output matrix."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = Transformer(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.apply(self._initialise)
+
+    def _initialise(self, module: nn.Module) -> None:
+        """Normal weights of standard deviation `initializer_range`; norms stay 1."""
+        if isinstance(module, nn.Linear | nn.Embedding | Router | Experts):
+            for parameter in module.parameters(recurse=False):
+                nn.init.normal_(parameter, std=self.config.initializer_range)
+
+    def forward(self, tokens: Int[Tensor, "B T"], seen: list[Routing] | None = None
+                ) -> Float[Tensor, "B T vocab"]:
+        """Logits of the next token at every position."""
+        return self.lm_head(self.model(tokens, seen))

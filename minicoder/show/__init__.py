@@ -1,0 +1,1 @@
+"""How minicoder shows itself: one visual style, the report, sliders, exercises."""

@@ -1,0 +1,1 @@
+"""Programming problems with tests: their file format, and families that make them."""

@@ -1,0 +1,1 @@
+"""Pre-training, its optimizer and schedule, and the extension of the context."""

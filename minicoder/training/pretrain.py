@@ -1,0 +1,75 @@
+"""Pre-training: next-token prediction on packed rows, FIM already in them (§3.1)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from minicoder.config import preset
+from minicoder.data.packing import Shards
+from minicoder.errors import at_least
+from minicoder.model.checkpoint import save_model
+from minicoder.model.transformer import MiniCoder
+from minicoder.stages import stage
+from minicoder.tokenizer import Tokenizer
+from minicoder.training.loop import Plan, balanced_loss, pick_device, train
+from minicoder.training.recall import Middles, Recall, with_answers
+
+MIDDLES = 12  # shuffled pieces beside the rows of a step
+
+
+def pretrain(
+    out: Path, shards: Path, tokenizer: Path, model: str = "toy", steps: int = 1500,
+    batch: int = 4, lr: float = 3e-3, warmup: int = 50, balance: float = 0.001,
+    recall: int = 150, seed: int = 0,
+) -> Path:
+    """Train a base model from random weights.
+
+    Args:
+        out: folder to write the checkpoint to.
+        shards: folder of the pack stage.
+        tokenizer: folder of the tokenizer stage.
+        model: preset (toy, nano, small, ablation_1b, lite_16b, full_236b).
+        steps: optimizer steps.
+        batch: rows per step; a row is the sequence length of the shards.
+        lr: peak learning rate.
+        warmup: steps of linear warm-up.
+        balance: alpha of the expert balance loss.
+        recall: last steps that also teach to look back and to fill in (recall.py).
+        seed: decides the first weights and the order of the rows.
+    """
+    at_least(1, batch=batch)
+    plan = Plan(steps, lr, warmup)
+    settings = dict(shards=shards, tokenizer=tokenizer, model=model, steps=steps,
+                    batch=batch, lr=lr, warmup=warmup, balance=balance,
+                    recall=recall)
+    words, rows = Tokenizer.load(tokenizer), Shards(shards)
+    config = preset(model, vocab_size=words.vocab_size,
+                    max_position_embeddings=rows.sequence_length)
+    with stage(out, "pretrain", settings, [shards, tokenizer], seed) as run:
+        if run.finished:
+            return out
+        device = pick_device()
+        run.device = device.type
+        torch.manual_seed(seed)
+        coder = MiniCoder(config).to(device)
+
+        def step_loss(step: int) -> tuple[Tensor, dict]:
+            chosen = rows.batch(step, batch, seed).to(device)
+            inputs, targets = chosen[:, :-1], chosen[:, 1:]
+            return balanced_loss(coder, inputs, targets, balance)
+
+        answers = [Recall(words, rows, batch, rows.sequence_length, seed)]
+        if (middles := Middles(words, rows, MIDDLES, seed)).pieces:
+            answers.append(middles)
+        step_loss = with_answers(coder, step_loss, answers, steps - recall)
+        metrics = train(coder, step_loss, plan, run.work, "pretrain")
+        save_model(coder, run.work, words)
+        tail = metrics[-10:]
+        loss = sum(m["language_loss"] for m in tail) / len(tail)
+        seen = steps * batch * rows.sequence_length
+        run.headline = (f"loss {metrics[0]['language_loss']:.2f} → {loss:.2f} nats per "
+                        f"token after {seen / 1e6:.1f} M tokens")
+    return out

@@ -1,0 +1,139 @@
+"""Using a trained coder from the terminal: complete, infill, chat."""
+
+from __future__ import annotations
+
+import codecs
+import sys
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from minicoder.alignment.chat import prompt_tokens
+from minicoder.data.fim import infill_prompt
+from minicoder.errors import UserError
+from minicoder.model.checkpoint import load_coder
+from minicoder.model.generate import stream
+from minicoder.tokenizer import Tokenizer
+from minicoder.training.loop import pick_device
+
+HOLE = "<FILL>"
+
+
+def printable(text: str) -> str:
+    """Text without control characters, which a terminal might obey, or surrogates."""
+    return "".join(c for c in text
+                   if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs"))
+
+
+def given(text: str) -> str:
+    """The text of an argument, or of standard input for -; U+FFFD for what is none."""
+    if text != "-":
+        return text
+    return sys.stdin.buffer.read().decode("utf-8", errors="replace")
+
+
+def pieces(tokenizer: Tokenizer, tokens: Iterator[int]) -> Iterator[str]:
+    """Text as soon as its bytes are complete."""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    for token in tokens:
+        yield printable(decoder.decode(tokenizer.decode_bytes([token])))
+    yield printable(decoder.decode(b"", final=True))
+
+
+class Coder:
+    """A checkpoint folder, ready to continue prompts."""
+
+    def __init__(self, folder: Path, temperature: float, top_p: float, seed: int
+                 ) -> None:
+        device = pick_device()
+        if device.type == "cpu":
+            torch.set_num_threads(1)  # one token at a time is too little for two
+        self.tokenizer, self.model = load_coder(folder, device)
+        self.temperature, self.top_p = temperature, top_p
+        self.draw = torch.Generator().manual_seed(seed)
+
+    def answer(self, prompt: list[int], new_tokens: int) -> Iterator[str]:
+        """Stream the continuation; its length is cut to what the window leaves."""
+        room = self.model.config.max_position_embeddings - len(prompt)
+        tokens = stream(self.model, prompt, max(1, min(new_tokens, room)),
+                        self.tokenizer.eos, self.temperature, self.top_p, self.draw)
+        return pieces(self.tokenizer, tokens)
+
+    def show(self, prompt: list[int], new_tokens: int, before: str = "",
+             after: str = "") -> None:
+        """Write the continuation to the terminal as it comes, between two texts."""
+        print(printable(before), end="", flush=True)
+        for piece in self.answer(prompt, new_tokens):
+            print(piece, end="", flush=True)
+        print(printable(after))
+
+
+def complete(
+    prompt: str, model: Path = Path("runs/demo/extend"), new_tokens: int = 80,
+    temperature: float = 0.3, top_p: float = 0.95, seed: int = 0,
+) -> None:
+    """Continue a piece of code.
+
+    Args:
+        prompt: the code to continue; - reads it from standard input.
+        model: checkpoint folder.
+        new_tokens: the most tokens to write.
+        temperature: 0 takes the likeliest token each time.
+        top_p: share of the probability to draw from.
+        seed: the same seed gives the same text.
+    """
+    coder = Coder(model, temperature, top_p, seed)
+    text = given(prompt)
+    coder.show([coder.tokenizer.bos, *coder.tokenizer.encode(text)], new_tokens, text)
+
+
+def infill(
+    code: str, model: Path = Path("runs/demo/extend"), new_tokens: int = 48,
+    temperature: float = 0.0, top_p: float = 0.95, seed: int = 0,
+) -> None:
+    """Fill the hole in a piece of code, from what stands before and behind it.
+
+    Args:
+        code: code with one <FILL> where the hole is; - reads it from standard input.
+        model: checkpoint folder.
+        new_tokens: the most tokens to write.
+        temperature: 0 takes the likeliest token each time.
+        top_p: share of the probability to draw from.
+        seed: the same seed gives the same text.
+    """
+    text = given(code)
+    if text.count(HOLE) != 1:
+        raise UserError(f"The code must have one {HOLE}; it has {text.count(HOLE)}.")
+    prefix, suffix = text.split(HOLE)
+    coder = Coder(model, temperature, top_p, seed)
+    coder.show(infill_prompt(prefix, suffix, coder.tokenizer), new_tokens, prefix,
+               suffix)
+
+
+def chat(
+    question: str = "", model: Path = Path("runs/demo/grpo"), new_tokens: int = 80,
+    temperature: float = 0.0, top_p: float = 0.95, seed: int = 0,
+) -> None:
+    """Ask the aligned model for a program.
+
+    Args:
+        question: the request; without one, a prompt asks for them until Ctrl-D.
+        model: checkpoint folder.
+        new_tokens: the most tokens to write.
+        temperature: 0 takes the likeliest token each time.
+        top_p: share of the probability to draw from.
+        seed: the same seed gives the same text.
+    """
+    coder = Coder(model, temperature, top_p, seed)
+    if question:
+        coder.show(prompt_tokens(question, coder.tokenizer), new_tokens)
+        return
+    while True:
+        try:
+            question = input("> ")
+        except EOFError:
+            return
+        if question.strip():
+            coder.show(prompt_tokens(question, coder.tokenizer), new_tokens)

@@ -1,0 +1,69 @@
+"""Rows of prompts and answers: only answers count, and padding is not seen."""
+
+import oracles
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from miniatures import SHAPES, random_model
+
+from minicoder.alignment.batches import answer_batch, answer_logprobs
+from minicoder.training.loop import IGNORE, token_losses
+
+CPU = torch.device("cpu")
+LIST = st.lists(st.integers(0, 100), min_size=1, max_size=9)
+PAIRS = [([5, 6, 7], [8, 9]), ([1], [2, 3, 4, 5, 6]), ([9, 8, 7, 6], [5])]
+
+
+@given(st.lists(st.tuples(LIST, LIST), min_size=1, max_size=5))
+@settings(deadline=None)
+def test_targets_are_the_answers_and_nothing_else(pairs):
+    tokens, targets = answer_batch(pairs, CPU)
+    for row, (prompt, answer) in enumerate(pairs):
+        whole = [*prompt, *answer]
+        assert tokens[row, :len(whole) - 1].tolist() == whole[:-1]
+        wanted = [IGNORE] * (len(prompt) - 1) + answer
+        padding = [IGNORE] * (targets.shape[1] - len(wanted))
+        assert targets[row].tolist() == wanted + padding
+    assert tokens.shape[1] == max(len(p) + len(a) for p, a in pairs) - 1
+
+
+@pytest.mark.parametrize("config", SHAPES.values(), ids=SHAPES)
+def test_log_probabilities_equal_the_obvious_ones(config):
+    model = random_model(config)
+    tokens, targets = answer_batch(PAIRS, CPU)
+    values, mask = answer_logprobs(model, tokens, targets)
+    assert torch.equal(mask, targets != IGNORE)
+    assert (values[~mask] == 0).all() and (values[mask] < 0).all()
+    for row, (prompt, answer) in enumerate(PAIRS):
+        wanted = oracles.answer_logprobs(model, prompt, answer)
+        assert values[row][mask[row]].tolist() == pytest.approx(wanted, abs=1e-5)
+
+
+def test_the_mean_of_the_answers_is_the_fine_tuning_loss():
+    model = random_model(SHAPES["lite"])
+    tokens, targets = answer_batch(PAIRS, CPU)
+    values, mask = answer_logprobs(model, tokens, targets)
+    assert -values[mask].mean().item() == pytest.approx(
+        token_losses(model, tokens, targets).mean().item(), rel=1e-5)
+
+
+def test_what_a_prompt_goes_on_with_teaches_nothing():
+    model = random_model(SHAPES["lite"])
+    tokens, targets = answer_batch([([5, 6, 7], [8, 9])], CPU)
+    loss = token_losses(model, tokens, targets).mean()
+    (head,) = torch.autograd.grad(loss, model.lm_head.weight)
+    hidden = model.model(tokens)[0, 2:]     # where the two answer tokens are predicted
+    error = model.lm_head(hidden).softmax(-1)
+    error[[0, 1], [8, 9]] -= 1
+    assert torch.allclose(head, error.T @ hidden / 2, atol=1e-6)
+
+
+def test_log_probabilities_carry_gradients():
+    model = random_model(SHAPES["lite"])
+    tokens, targets = answer_batch(PAIRS, CPU)
+    values, _ = answer_logprobs(model, tokens, targets)
+    values.sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all()
+               for p in model.parameters())
+    assert model.model.embed_tokens.weight.grad.abs().sum() > 0

@@ -1,0 +1,80 @@
+"""Infilling: holes that join to the file, and a model that knows it by heart."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small import new_coder
+
+from minicoder.evaluation.infilling import (
+    Hole,
+    exact_match,
+    first_line,
+    infill_lines,
+    single_line_holes,
+)
+
+
+@settings(deadline=None)
+@given(st.lists(st.text("ab \n", max_size=60), max_size=5), st.integers(0, 9),
+       st.integers(1, 4), st.integers(0, 99))
+def test_a_hole_is_one_line_of_a_file_with_its_neighbours(texts, count, lines, seed):
+    holes = single_line_holes(texts, count, lines, seed)
+    assert len(holes) in (0, count)
+    for hole in holes:
+        assert hole.middle.strip() and hole.middle.count("\n") == 1
+        assert hole.middle.endswith("\n") and len(hole.middle) <= 81
+        for side in (hole.prefix, hole.suffix):
+            assert 2 <= side.count("\n") <= max(lines, 2) or side.count("\n") == lines
+        joined = hole.prefix + hole.middle + hole.suffix
+        assert any(joined[:-1] in text for text in texts)
+
+
+def test_every_file_counts_the_same(file):
+    long, short = file * 20, file.replace("i", "j")
+    holes = single_line_holes([long, short], 10)
+    assert sum(h.middle in short for h in holes) == 5
+    assert holes == single_line_holes([long, short], 10)
+    assert holes != single_line_holes([long, short], 10, seed=1)
+
+
+@pytest.mark.parametrize(("text", "line"), [
+    ("  x = 1\n  y", "x = 1"), ("x", "x"), ("\n\n a \nb", "a"), ("", ""),
+    ("a<｜end▁of▁sentence｜>", "a<｜end▁of▁sentence｜>")])
+def test_the_first_line_is_what_counts(text, line):
+    assert first_line(text) == line
+
+
+def test_a_model_that_knows_the_file_fills_it_exactly(filler, tokenizer, holes):
+    found = exact_match(filler, tokenizer, holes)
+    assert found["fim"]["value"] == 1 and found["fim"]["n"] == len(holes) == 4
+    assert found["prefix_only"]["value"] < 1    # it was never shown that
+    for example, hole in zip(found["examples"], holes, strict=True):
+        assert example["exact"] and example["generated"] == hole.middle.strip()
+        assert example["prefix"] == hole.prefix
+
+
+def test_one_that_does_not_know_it_fails(tokenizer, holes):
+    found = exact_match(new_coder(tokenizer, 320), tokenizer, holes)
+    assert found["fim"]["value"] == 0 < found["fim"]["high"]
+    assert [e["exact"] for e in found["examples"]] == [False] * 4
+
+
+def test_the_answer_rests_on_what_follows_the_hole(filler, tokenizer, holes):
+    moved = [Hole(h.prefix, h.middle, other.suffix) for h, other in zip(
+        holes, [*holes[1:], holes[0]], strict=True) if h.suffix != other.suffix]
+    right = infill_lines(filler, tokenizer, holes, suffix=True)
+    wrong = infill_lines(filler, tokenizer, moved, suffix=True)
+    assert right == [h.middle.strip() for h in holes] and right[:len(wrong)] != wrong
+
+
+def test_holes_beyond_the_window_are_left_out(filler, tokenizer, holes):
+    giant = Hole(holes[0].prefix * 50, holes[0].middle, holes[0].suffix)
+    found = exact_match(filler, tokenizer, [giant, *holes])
+    assert found["fim"]["n"] == 4 and found["fim"]["value"] == 1
+    # seeing the prefix alone, the oldest tokens are left away instead
+    assert len(infill_lines(filler, tokenizer, [giant], suffix=False)) == 1
+
+
+def test_batches_change_no_answer(filler, tokenizer, holes):
+    assert infill_lines(filler, tokenizer, holes, True, batch=1) == infill_lines(
+        filler, tokenizer, holes, True, batch=3)

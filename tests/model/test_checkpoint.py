@@ -1,0 +1,386 @@
+"""Checkpoints: the released names, both ways, whole or not at all."""
+
+import json
+import resource
+import shutil
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from miniatures import FULL, LITE, SHAPES, YARN, random_model, random_tokens
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from minicoder.config import PRESETS, ModelConfig
+from minicoder.errors import UserError
+from minicoder.model.checkpoint import load_model, outline, released, save_model
+from minicoder.model.transformer import MiniCoder
+from minicoder.stages import peak_memory, reset_peak_memory, stage
+from minicoder.tokenizer import Tokenizer
+
+PLAIN = {"config.json", "generation_config.json", "model.safetensors"}
+
+
+def same(first: MiniCoder, second: MiniCoder) -> bool:
+    one, other = first.state_dict(), second.state_dict()
+    return one.keys() == other.keys() and all(
+        torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+# --- the layout
+
+# DeepSeek-Coder-V2: shapes in Lite and in the 236B, none where there is no such tensor
+OUTER = {"model.embed_tokens": ((102400, 2048), (102400, 5120)),
+         "lm_head": ((102400, 2048), (102400, 5120)), "model.norm": ((2048,), (5120,))}
+LAYER = {
+    "input_layernorm": ((2048,), (5120,)),
+    "post_attention_layernorm": ((2048,), (5120,)),
+    "self_attn.q_proj": ((3072, 2048), None),
+    "self_attn.q_a_proj": (None, (1536, 5120)),
+    "self_attn.q_a_layernorm": (None, (1536,)),
+    "self_attn.q_b_proj": (None, (24576, 1536)),
+    "self_attn.kv_a_proj_with_mqa": ((576, 2048), (576, 5120)),
+    "self_attn.kv_a_layernorm": ((512,), (512,)),
+    "self_attn.kv_b_proj": ((4096, 512), (32768, 512)),
+    "self_attn.o_proj": ((2048, 2048), (5120, 16384))}
+DENSE = {"mlp.gate_proj": ((10944, 2048), (12288, 5120)),
+         "mlp.up_proj": ((10944, 2048), (12288, 5120)),
+         "mlp.down_proj": ((2048, 10944), (5120, 12288))}
+MOE = {"mlp.gate": ((64, 2048), (160, 5120)),
+       "mlp.shared_experts.gate_proj": ((2816, 2048), (3072, 5120)),
+       "mlp.shared_experts.up_proj": ((2816, 2048), (3072, 5120)),
+       "mlp.shared_experts.down_proj": ((2048, 2816), (5120, 3072))}
+EXPERT = {"gate_proj": ((1408, 2048), (1536, 5120)),
+          "up_proj": ((1408, 2048), (1536, 5120)),
+          "down_proj": ((2048, 1408), (5120, 1536))}
+
+
+def released_shapes(which: int, layers: int, experts: int) -> dict[str, tuple]:
+    """Every tensor of a released checkpoint, written out from the tables above."""
+    shapes = dict(OUTER)
+    for i in range(layers):
+        block = LAYER | (MOE if i else DENSE)
+        shapes |= {f"model.layers.{i}.{name}": s for name, s in block.items()}
+        if i:
+            shapes |= {f"model.layers.{i}.mlp.experts.{e}.{name}": s
+                       for e in range(experts) for name, s in EXPERT.items()}
+    return {f"{name}.weight": both[which] for name, both in shapes.items()
+            if both[which]}
+
+
+@pytest.mark.parametrize("name, which, layers, experts, count", [
+    ("lite_16b", 0, 27, 64, 5_291), ("full_236b", 1, 60, 160, 29_102)])
+def test_names_and_shapes_are_the_released_ones(name, which, layers, experts, count):
+    found = {name: tuple(tensor.shape)
+             for name, tensor in released(outline(PRESETS[name]))}
+    assert found == released_shapes(which, layers, experts)
+    assert len(found) == count
+
+
+def test_experts_are_unstacked_gate_before_up(tmp_path):
+    model = random_model(LITE)
+    save_model(model, tmp_path)
+    stored = load_file(tmp_path / "model.safetensors")
+    experts = model.model.layers[2].mlp.experts
+    for e in range(LITE.n_routed_experts):
+        name = f"model.layers.2.mlp.experts.{e}"
+        assert torch.equal(experts.gate_up_proj[e], torch.cat((
+            stored[f"{name}.gate_proj.weight"], stored[f"{name}.up_proj.weight"])))
+        assert torch.equal(experts.down_proj[e], stored[f"{name}.down_proj.weight"])
+
+
+# --- both ways
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16],
+                         ids=str)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_round_trip(tmp_path, shape, dtype):
+    model = random_model(replace(SHAPES[shape], rope_scaling=YARN), dtype)
+    save_model(model, tmp_path)
+    found = load_model(tmp_path)
+    assert found.config == model.config
+    assert same(found, model)
+    assert all(weight.requires_grad for weight in found.parameters())
+    tokens = random_tokens(LITE, 1, 5)
+    assert torch.equal(found(tokens), model(tokens))
+    assert names(tmp_path) == PLAIN
+
+
+def test_shards(tmp_path):
+    model = random_model(FULL)
+    save_model(model, tmp_path, shard_bytes=100_000)
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+    files = sorted(set(index["weight_map"].values()))
+    assert len(files) > 3
+    assert files[0] == f"model-00001-of-{len(files):05}.safetensors"
+    assert index["metadata"]["total_size"] == sum(
+        weight.nbytes for weight in model.parameters())
+    assert all((tmp_path / file).stat().st_size < 120_000 for file in files)
+    assert same(load_model(tmp_path), model)
+    other = AutoModelForCausalLM.from_pretrained(tmp_path, local_files_only=True)
+    assert sum(p.numel() for p in other.parameters()) == sum(
+        p.numel() for p in model.parameters())
+
+    save_model(model, tmp_path)  # one file replaces them all, the index too
+    assert names(tmp_path) == PLAIN
+    assert same(load_model(tmp_path), model)
+
+
+def test_transformers_finds_every_tensor_and_no_other(tmp_path):
+    save_model(random_model(LITE, torch.float32), tmp_path)
+    other, report = AutoModelForCausalLM.from_pretrained(
+        tmp_path, local_files_only=True, output_loading_info=True)
+    assert other.dtype == torch.float32
+    assert not any(report[key] for key in (
+        "missing_keys", "unexpected_keys", "mismatched_keys"))
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.train(["def add(a, b):\n    return a + b\n" * 9], 270)
+
+
+def test_tokenizer_and_sampling_go_with_the_model(tmp_path, tokenizer):
+    model = random_model(replace(LITE, vocab_size=tokenizer.vocab_size))
+    save_model(model, tmp_path, tokenizer, chat_template="{{ bos_token }}")
+    assert Tokenizer.load(tmp_path).tokens == tokenizer.tokens
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert (config["bos_token_id"], config["eos_token_id"]) == (
+        tokenizer.bos, tokenizer.eos)
+    sampling = GenerationConfig.from_pretrained(tmp_path)
+    assert (sampling.eos_token_id, sampling.temperature, sampling.top_p) == (
+        tokenizer.eos, 0.3, 0.95)
+    other = AutoTokenizer.from_pretrained(tmp_path, local_files_only=True)
+    assert other.chat_template == "{{ bos_token }}"
+    assert other.encode("def add", add_special_tokens=False) == tokenizer.encode(
+        "def add")
+    assert names(tmp_path) == PLAIN | {"tokenizer.json", "tokenizer_config.json"}
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(tmp_path, tokenizer):
+    with pytest.raises(UserError, match="tokenizer has 270 tokens.*vocab_size is 101"):
+        save_model(random_model(LITE), tmp_path / "new", tokenizer)
+    assert not (tmp_path / "new").exists()
+
+
+def test_other_users_may_read_a_checkpoint(tmp_path):
+    save_model(random_model(LITE), tmp_path)
+    (tmp_path / "made").touch()
+    assert {path.stat().st_mode for path in tmp_path.iterdir()} == {
+        (tmp_path / "made").stat().st_mode}
+
+
+def test_conversion_while_loading(tmp_path):
+    model = random_model(LITE, torch.float32)
+    save_model(model, tmp_path)
+    assert same(load_model(tmp_path, dtype=torch.bfloat16), model.to(torch.bfloat16))
+
+
+def rewrite(folder: Path, change) -> None:
+    """Let `change` edit the stored tensors."""
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors")
+
+
+def test_mixed_types_keep_the_widest(tmp_path):
+    model = random_model(LITE, torch.bfloat16)
+    save_model(model, tmp_path)
+    rewrite(tmp_path, lambda t: t.update(
+        {name: value.float() for name, value in t.items() if ".mlp.gate." in name}))
+    found = load_model(tmp_path)
+    assert found.lm_head.weight.dtype == torch.float32
+    assert same(found, model.float())
+
+
+def test_rotary_tables_in_a_checkpoint_are_passed_over(tmp_path):
+    model = random_model(LITE)
+    save_model(model, tmp_path)
+    rewrite(tmp_path, lambda t: t.update(
+        {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}))
+    assert same(load_model(tmp_path), model)
+
+
+def test_absent_mscale_means_what_it_means_to_transformers(tmp_path):
+    """Without mscale_all_dim the softmax scale is left alone, and cos and sin grow."""
+    save_model(random_model(replace(LITE, rope_scaling=YARN), torch.float32), tmp_path)
+    values = json.loads((tmp_path / "config.json").read_text())
+    del values["rope_scaling"]["mscale"], values["rope_scaling"]["mscale_all_dim"]
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    model = load_model(tmp_path)
+    tokens = random_tokens(LITE, 1, 12)
+    other = AutoModelForCausalLM.from_pretrained(tmp_path, local_files_only=True)
+    with torch.no_grad():
+        expected = other(tokens).logits
+        torch.testing.assert_close(model(tokens), expected, rtol=0,
+                                   atol=1e-5 * expected.abs().max().item())
+    assert model.config.rope_scaling.mscale_all_dim == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(),
+                    reason="only Linux tells the peak of a part of a run")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_loading_needs_the_model_and_one_tensor(tmp_path, dtype):
+    save_model(MiniCoder(PRESETS["nano"]), tmp_path)
+    stored = (tmp_path / "model.safetensors").stat().st_size / 2**20
+    reset_peak_memory()
+    before = peak_memory()
+    model = load_model(tmp_path, dtype=dtype)
+    size = sum(weight.nbytes for weight in model.parameters()) / 2**20
+    assert peak_memory() - before < size + stored / 4
+
+
+# --- broken checkpoints
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("good")
+    save_model(random_model(LITE), folder)
+    return folder
+
+
+@pytest.fixture
+def folder(good, tmp_path) -> Path:
+    return Path(shutil.copytree(good, tmp_path / "copy"))
+
+
+def test_all_that_is_wrong_is_listed_at_once(folder):
+    def change(tensors):
+        del tensors["lm_head.weight"]
+        tensors["model.layers.1.mlp.gate.bias"] = torch.zeros(8)
+        tensors["model.norm.weight"] = torch.ones(31)
+
+    rewrite(folder, change)
+    with pytest.raises(UserError) as caught:
+        load_model(folder)
+    text = str(caught.value)
+    assert f"{folder} does not hold the model of its config.json, 3 tensors" in text
+    assert "\n  lm_head.weight is missing" in text
+    assert "\n  model.layers.1.mlp.gate.bias is not in such a model" in text
+    assert "\n  model.norm.weight has shape (31,) and should have (32,)" in text
+
+
+def test_a_long_list_is_cut(folder):
+    rewrite(folder, lambda t: [t.pop(name) for name in list(t) if ".experts." in name])
+    with pytest.raises(UserError, match="48 tensors differ") as caught:
+        load_model(folder)
+    assert str(caught.value).count("\n") == 4
+    assert "... and 45 more of these" in str(caught.value)
+
+
+def edit(folder: Path, **values) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+@pytest.mark.parametrize("values, message", [
+    ({"hidden_size": 64}, r"should have \(101, 64\)"),
+    ({"num_hidden_layers": 4}, r"model\.layers\.3\..* is missing"),
+    ({"n_routed_experts": 7}, r"experts\.7\..* is not in such a model"),
+    ({"q_lora_rank": 8}, r"q_a_proj\.weight is missing"),
+    ({"kv_lora_rank": 17}, r"kv_a_layernorm\.weight has shape \(16,\)"),
+    ({"num_hidden_layers": 10**9}, "a far larger model"),
+    ({"n_routed_experts": 10**9}, "a far larger model"),
+    ({"vocab_size": 10**12}, "a far larger model"),
+    ({"hidden_size": 2**40}, "a far larger model"),
+    ({"qk_nope_head_dim": 10**30}, "a far larger model"),
+    ({"hidden_size": -1}, "field hidden_size = -1"),
+    ({"model_type": "llama"}, "model_type"),
+])
+def test_weights_that_do_not_fit_the_configuration(folder, values, message):
+    edit(folder, **values)
+    with pytest.raises(UserError, match=rf"(?s){folder}.*{message}"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_a_number_that_is_none_is_named(folder, value):
+    def change(tensors):
+        tensors["model.layers.1.mlp.experts.3.up_proj.weight"][2, 1] = float(value)
+
+    rewrite(folder, change)
+    with pytest.raises(UserError, match=r"experts\.3\.up_proj\.weight holds inf"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_file_that_is_missing_or_cut_is_named(folder, name):
+    whole = (folder / name).read_bytes()
+    for size in (0, 7, len(whole) // 2, len(whole) - 3):
+        (folder / name).write_bytes(whole[:size])
+        with pytest.raises(UserError, match=name):
+            load_model(folder)
+    (folder / name).unlink()
+    with pytest.raises(UserError, match=name):
+        load_model(folder)
+
+
+def test_integers_are_no_weights(folder):
+    rewrite(folder, lambda t: t.update(
+        {"lm_head.weight": torch.zeros(101, 32, dtype=torch.int8)}))
+    with pytest.raises(UserError, match=r"lm_head\.weight is of type I8"):
+        load_model(folder)
+
+
+def test_a_folder_that_is_none(tmp_path):
+    with pytest.raises(UserError, match="config.json cannot be read"):
+        load_model(tmp_path / "none")
+
+
+# --- a full disk
+
+
+@contextmanager
+def files_of_at_most(size: int):
+    """Writing past `size` bytes fails, as on a disk that has no room left."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("size", [100, 5_000, 100_000])
+def test_a_full_disk_leaves_the_old_checkpoint(folder, size):
+    model = random_model(LITE, seed=1)
+    with files_of_at_most(size), pytest.raises(Exception, match="(Errno|error) 27"):
+        save_model(model, folder)
+    assert names(folder) == PLAIN
+    assert same(load_model(folder), random_model(LITE))
+    save_model(model, folder)
+    assert same(load_model(folder), model)
+
+
+def test_a_stage_says_it_in_one_sentence(tmp_path):
+    with pytest.raises(UserError, match="The disk is full"):
+        with stage(tmp_path / "pretrain", "pretrain", {}) as run:
+            with files_of_at_most(100_000):
+                save_model(random_model(LITE), run.work)
+    assert not (tmp_path / "pretrain").exists()
+
+
+def test_interrupted_saving_leaves_the_old_checkpoint(folder, monkeypatch):
+    def interrupt(path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("minicoder.model.checkpoint.sync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        save_model(random_model(FULL), folder)
+    monkeypatch.undo()
+    assert names(folder) == PLAIN
+    assert ModelConfig.load(folder) == LITE
+    assert same(load_model(folder), random_model(LITE))
+    (folder / "unfinished").mkdir()  # what a kill leaves behind
+    (folder / "unfinished" / "model.safetensors").write_bytes(b"half")
+    assert same(load_model(folder), random_model(LITE))
+    save_model(random_model(FULL), folder)
+    assert names(folder) == PLAIN

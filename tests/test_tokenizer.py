@@ -1,0 +1,168 @@
+"""The tokenizer: equal to the independent one, lossless, deaf to users' specials."""
+
+import json
+
+import pytest
+import regex
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Regex, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer as Independent
+from transformers import AutoTokenizer
+
+from minicoder.errors import UserError
+from minicoder.tokenizer import PATTERN, SPECIALS, Tokenizer
+
+TEXT = '''def área(radius: float) -> float:
+\t"""Fläche eines Kreises: 3.14159 * r²."""
+    return 3.14159 * radius ** 2      # 圆的面积 πr² 🦉
+
+
+class Animal(object):\r
+    names = ["cat", "dog", "owl"] + ["Å" * 12]
+    def speak(self):  \n        print(f"{self.names!r}", 2024, 1_000_000)
+'''
+HOSTILE = [" ", "\r\n\r\n", "a\u0301", "\u2028x", "\x00\x1f", "한국어 text", "٣٤ 12",
+           "".join(SPECIALS), "x<｜end▁of▁sentence｜>y", "  \n\n   \t if"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return Tokenizer.train([TEXT, TEXT.lower(), "for i in range(10):\n" * 5], 380)
+
+
+@pytest.fixture(scope="module")
+def saved(tokenizer, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokenizer")
+    tokenizer.save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def theirs(saved):
+    return AutoTokenizer.from_pretrained(saved)
+
+
+def test_merges_and_ids_equal_the_independent_trainer(tokenizer):
+    level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    other = Independent(models.BPE())
+    other.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(PATTERN), "isolated"), level])
+    other.train_from_iterator(
+        [TEXT, TEXT.lower(), "for i in range(10):\n" * 5],
+        trainers.BpeTrainer(vocab_size=len(tokenizer.tokens), show_progress=False,
+                            initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    assert len(tokenizer.tokens) == 375 == other.get_vocab_size()
+    for text in (TEXT, *HOSTILE[:7]):
+        assert tokenizer.encode(text) == other.encode(text).ids
+    merges = json.loads(other.to_str())["model"]["merges"]
+    assert len(merges) == len(tokenizer.merges) == 119
+
+
+def test_auto_tokenizer_opens_it_and_agrees(tokenizer, theirs):
+    for text in (TEXT, *HOSTILE[:7]):
+        ids = tokenizer.encode(text)
+        assert theirs(text)["input_ids"] == [tokenizer.bos, *ids]
+        assert theirs.encode(text, add_special_tokens=False) == ids
+        assert theirs.decode(ids) == text == tokenizer.decode(ids)
+    assert (theirs.bos_token_id, theirs.eos_token_id) == (tokenizer.bos, tokenizer.eos)
+    assert len(theirs) == tokenizer.vocab_size == 380
+    for text, number in tokenizer.specials.items():
+        assert theirs.convert_tokens_to_ids(text) == number
+        assert tokenizer.decode([number]) == text
+    assert list(tokenizer.specials.values()) == [375, 376, 377, 378, 379]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.one_of(st.text(), st.sampled_from([*SPECIALS, *HOSTILE, "\ud7ff"])))
+       .map("".join))
+def test_round_trip_and_no_special_from_text(tokenizer, text):
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == text
+    assert b"".join(tokenizer.decode_bytes([i]) for i in ids) == text.encode()
+    assert max(ids, default=0) < tokenizer.bos
+
+
+def test_a_batch_is_many_texts(tokenizer):
+    texts = [TEXT, "", *HOSTILE]
+    assert tokenizer.encode_batch(texts) == [tokenizer.encode(text) for text in texts]
+
+
+def test_broken_characters(tokenizer):
+    assert tokenizer.decode(tokenizer.encode("\ud800")) == "\ufffd"
+    assert tokenizer.decode(tokenizer.encode("🦉")[:1] or [0]) != ""
+    half = [token for token in range(256) if tokenizer.tokens[token] == b"\xf0"]
+    assert tokenizer.decode(half) == "\ufffd"
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text())
+def test_the_rules_lose_nothing(text):
+    assert "".join(regex.findall(PATTERN, text)) == text
+
+
+@pytest.mark.parametrize(("text", "parts"), [
+    ("x = 123\n\n", ["x", " =", " ", "1", "2", "3", "\n", "\n"]),
+    ("    return x", ["   ", " return", " x"]),
+    ("print('a')", ["print", "('", "a", "')"]),
+    ("hello世界", ["hello", "世界"]),
+    ("a\r\nb", ["a", "\r", "\n", "b"])])
+def test_the_rules_split_as_the_released_ones(text, parts):
+    assert regex.findall(PATTERN, text) == parts
+
+
+def test_saving_and_loading_changes_nothing(tokenizer, saved, tmp_path):
+    again = Tokenizer.load(saved)
+    assert (again.tokens, again.merges) == (tokenizer.tokens, tokenizer.merges)
+    again.save(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        assert (tmp_path / name).read_bytes() == (saved / name).read_bytes()
+
+
+def test_vocabularies_that_cannot_be():
+    with pytest.raises(UserError, match="holds only .* different tokens"):
+        Tokenizer.train(["abc"], 400)
+    with pytest.raises(UserError, match="260 is too small"):
+        Tokenizer.train([TEXT], 260)
+    assert Tokenizer.train([], 261).encode("é") != []
+
+
+def spoil(content, key):
+    """One way each to break a tokenizer.json."""
+    if key == "gap":
+        content["model"]["vocab"]["Ġdef"] = 9999
+    elif key == "number":
+        content["model"]["vocab"]["Ġdef"] = "9"
+    elif key == "character":
+        content["model"]["vocab"]["\n"] = 374
+    elif key == "pattern":
+        split = content["pre_tokenizer"]["pretokenizers"][0]
+        split["pattern"]["Regex"] = r"\w+"
+    elif key == "special":
+        content["added_tokens"].pop()
+    elif key == "splitter":
+        content["pre_tokenizer"] = None
+    elif key == "list":
+        return [content]
+    else:
+        del content[key]
+    return content
+
+
+@pytest.mark.parametrize("key", [
+    "gap", "number", "character", "pattern", "special", "splitter", "list", "model",
+    "added_tokens", "pre_tokenizer"])
+def test_broken_files_are_refused(saved, tmp_path, key):
+    content = json.loads((saved / "tokenizer.json").read_text("utf-8"))
+    (tmp_path / "tokenizer.json").write_text(json.dumps(spoil(content, key)))
+    with pytest.raises(UserError, match="tokenizer.json"):
+        Tokenizer.load(tmp_path)
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe", b"null"])
+def test_files_that_are_no_json_are_refused(tmp_path, data):
+    (tmp_path / "tokenizer.json").write_bytes(data)
+    with pytest.raises(UserError, match="is broken"):
+        Tokenizer.load(tmp_path)
+    with pytest.raises(UserError, match="does not exist"):
+        Tokenizer.load(tmp_path / "elsewhere")

@@ -1,0 +1,190 @@
+"""Checkpoints to resume from: kills, damage and full disks leave one that is whole."""
+
+import os
+import random
+import shutil
+import signal
+import time
+
+import pytest
+import torch
+from disk import small_disk
+from miniatures import LITE, random_model
+from torch import nn
+
+from minicoder.stages import read_json
+from minicoder.training.checkpoints import load_state, save_state
+from minicoder.training.optimizer import adamw
+
+FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
+
+
+def pair(seed=0):
+    """A small model and its optimizer, `seed` steps old."""
+    model = nn.Sequential(nn.Linear(5, 7), nn.Linear(7, 3, bias=False))
+    optimizer = adamw(model, 0.1)
+    generator = torch.Generator().manual_seed(0)
+    for weight in model.parameters():
+        nn.init.normal_(weight, generator=generator)
+    for _ in range(seed):
+        model(torch.randn(4, 5, generator=generator)).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return model, optimizer
+
+
+def same(first, second):
+    for one, other in zip(first, second, strict=True):
+        one, other = one.state_dict(), other.state_dict()
+        one, other = (s["state"] if "state" in s else {0: s} for s in (one, other))
+        if one.keys() != other.keys() or any(
+                not torch.equal(one[i][n], other[i][n]) for i in one for n in one[i]):
+            return False
+    return True
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for step in (10, 20):
+        save_state(tmp_path / "state", step, *pair(step))
+    return tmp_path / "state"
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_model_and_optimizer_come_back(folder):
+    found = pair()
+    assert load_state(folder, *found) == 20
+    assert same(found, pair(20)) and not same(found, pair(10))
+
+
+def test_two_are_kept(folder):
+    save_state(folder, 30, *pair(30))
+    assert names(folder) == ["step-0000020", "step-0000030"]
+
+
+def test_without_a_checkpoint_nothing_changes(tmp_path):
+    found = pair(3)
+    assert load_state(tmp_path / "none", *found) == 0 and same(found, pair(3))
+
+
+@pytest.fixture(scope="module")
+def ten():
+    return pair(10)
+
+
+def falls_back(folder, capsys, ten):
+    """Whether the newest is passed over, said so, and the one before it is taken."""
+    found = pair()
+    step = load_state(folder, *found)
+    said = capsys.readouterr().out
+    assert ("step-0000020 is damaged; going back" in said) == (step == 10)
+    return step == 10 and same(found, ten)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_flipped_bit_is_noticed(folder, capsys, ten, name):
+    path, draw = folder / "step-0000020" / name, random.Random(name)
+    whole = path.read_bytes()
+    places = draw.sample(range(8 * len(whole)), 60)
+    if name == "state.json":    # the number of the step, of which there is no hash
+        start = whole.index(b"20")
+        places += range(8 * start, 8 * start + 16)
+    for place in places:
+        damaged = bytearray(whole)
+        damaged[place // 8] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        assert falls_back(folder, capsys, ten), f"bit {place}"
+    path.write_bytes(whole)
+    assert load_state(folder, *pair()) == 20
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("kept", [0, 1, 100, -2])
+def test_a_cut_file_is_noticed(folder, capsys, ten, name, kept):
+    path = folder / "step-0000020" / name
+    path.write_bytes(path.read_bytes()[:kept])
+    assert falls_back(folder, capsys, ten)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_noticed(folder, capsys, ten, name):
+    (folder / "step-0000020" / name).unlink()
+    assert falls_back(folder, capsys, ten)
+
+
+def test_when_none_is_whole_training_starts_anew(folder, capsys):
+    for path in folder.iterdir():
+        (path / "state.json").write_text("{}")
+    found = pair(3)
+    assert load_state(folder, *found) == 0 and same(found, pair(3))
+    assert capsys.readouterr().out.count("is damaged") == 2
+
+
+@pytest.mark.parametrize("step", [15, 20])
+def test_a_damaged_one_does_not_stand_in_the_way(folder, step):
+    (folder / "step-0000020" / "model.safetensors").write_bytes(b"")
+    save_state(folder, step, *pair(step))
+    assert names(folder) == ["step-0000010", f"step-00000{step}"]
+    found = pair()
+    assert load_state(folder, *found) == step and same(found, pair(step))
+
+
+@pytest.mark.parametrize("mount", [True, False])
+def test_a_full_disk_leaves_the_older_ones(tmp_path, mount):
+    def at(step):
+        model = random_model(LITE, torch.float32, seed=step)
+        optimizer = adamw(model, 0.1)
+        for weight in model.parameters():
+            weight.grad = torch.ones_like(weight)
+        optimizer.step()
+        return model, optimizer
+
+    with small_disk(tmp_path / "disk", mount) as disk:
+        if disk is None:
+            pytest.skip("no file system can be mounted here")
+        folder = disk.folder / "state"
+        save_state(folder, 1, *at(1))
+        for room in (4096, 65536, 262_144):
+            with disk.room(room), pytest.raises(Exception, match="(Errno|error) 2[78]"):
+                save_state(folder, 2, *at(2))
+            assert names(folder) == ["step-0000001"]
+            found = at(3)
+            assert load_state(folder, *found) == 1 and same(found, at(1))
+        shutil.rmtree(folder / "step-0000001")
+        save_state(folder, 2, *at(2))
+        assert load_state(folder, *at(3)) == 2
+
+
+def test_a_kill_at_a_random_moment_leaves_what_was_reported(tmp_path):
+    folder, draw, reported = tmp_path / "state", random.Random(0), 0
+    for _ in range(12):
+        reading, writing = os.pipe()
+        if not (child := os.fork()):
+            try:
+                model, optimizer = pair(1)
+                for step in range(reported + 1, 10 ** 6):
+                    for weight in model.parameters():
+                        nn.init.constant_(weight, step)
+                    save_state(folder, step, model, optimizer)
+                    os.write(writing, b".")
+            finally:
+                os._exit(1)
+        os.close(writing)
+        os.read(reading, 1)
+        reported += 1
+        time.sleep(draw.random() / 20)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        while more := os.read(reading, 4096):
+            reported += len(more)
+        os.close(reading)
+        model, optimizer = pair()
+        found = load_state(folder, model, optimizer)
+        # the last save may have ended just before it could be reported
+        assert found in (reported, reported + 1)
+        assert {w.item() for p in model.parameters() for w in p.flatten()} == {found}
+        assert read_json(folder / f"step-{found:07d}" / "state.json")["step"] == found
+        reported = found

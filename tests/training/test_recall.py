@@ -1,0 +1,90 @@
+"""Recall batches: targets on answers alone, and a loss that joins late."""
+
+import numpy as np
+import pytest
+import torch
+from small import new_coder
+
+from minicoder.data.needles import LETTERS, QUESTION, STATEMENT
+from minicoder.data.packing import Shards
+from minicoder.stages import write_json
+from minicoder.tokenizer import Tokenizer
+from minicoder.training.loop import IGNORE, token_losses
+from minicoder.training.recall import Recall, with_answers
+
+LENGTH = 160
+HAY = "".join(f"def f{i}(x):\n    return x * {i}\n" for i in range(80))
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return Tokenizer.train([HAY, *(STATEMENT.format(x) for x in LETTERS)], 285)
+
+
+@pytest.fixture(scope="module")
+def shards(tokenizer, tmp_path_factory):
+    """Rows as the pack stage writes them: pieces with their control tokens."""
+    folder = tmp_path_factory.mktemp("pack")
+    ids = [tokenizer.bos, *tokenizer.encode(HAY), tokenizer.eos]
+    rows = np.array((ids * 3)[:6 * (LENGTH + 1)], "<u2").reshape(6, LENGTH + 1)
+    (folder / "train.bin").write_bytes(rows.tobytes())
+    write_json(folder / "pack.json", {"sequences": 6, "sequence_length": LENGTH,
+                                      "dtype": "<u2"})
+    return Shards(folder)
+
+
+@pytest.fixture(scope="module")
+def recall(tokenizer, shards):
+    return Recall(tokenizer, shards, 3, LENGTH, seed=0)
+
+
+def test_the_straw_is_lines_without_control_tokens(recall, tokenizer, shards):
+    flat = np.asarray(shards.rows).flatten()
+    text = [i for line in recall.lines for i in line]
+    assert text == flat[flat < tokenizer.bos].tolist()
+    assert all(tokenizer.decode(line).endswith("\n") for line in recall.lines[:-1])
+
+
+def test_targets_are_the_answers_and_nothing_else(recall, tokenizer):
+    question, seen = tokenizer.encode(QUESTION), 0
+    for step in range(8):
+        tokens, targets = recall(step)
+        assert tokens.shape == targets.shape == (3, LENGTH)
+        for row, wanted in zip(tokens.tolist(), targets.tolist(), strict=True):
+            for place, target in enumerate(wanted):
+                asked = row[max(0, place + 1 - len(question)):place + 1] == question
+                if target == IGNORE:
+                    continue
+                seen += 1
+                assert asked and tokenizer.decode([target]) in LETTERS
+                start = max(i for i in range(place) if row[i] == tokenizer.bos)
+                said = tokenizer.decode(row[start + 1:place + 1]).split(QUESTION)[1][0]
+                assert tokenizer.decode([target]) == said
+                if place + 1 < LENGTH:
+                    assert row[place + 1] == target
+    assert seen > 24
+
+
+def test_batches_are_a_function_of_step_and_seed(recall, tokenizer, shards):
+    again = Recall(tokenizer, shards, 3, LENGTH, seed=0)
+    other = Recall(tokenizer, shards, 3, LENGTH, seed=1)
+    for one, two in zip(recall(5), again(5), strict=True):
+        assert torch.equal(one, two)
+    assert not torch.equal(recall(5)[0], recall(6)[0])
+    assert not torch.equal(recall(5)[0], other(5)[0])
+    assert not torch.equal(recall(5)[0][0], recall(5)[0][1])
+
+
+def test_the_loss_joins_from_its_first_step_on(recall, tokenizer):
+    model = new_coder(tokenizer)
+    plain = torch.tensor(2.5)
+    both = with_answers(
+        model, lambda step: (plain, {"tokens": step}), [recall], first=3)
+    assert both(2) == (plain, {"tokens": 2})
+    loss, noted = both(3)
+    wanted = token_losses(model, *recall(3)).mean().item()
+    assert noted == {"tokens": 3, "recall_loss": pytest.approx(wanted)}
+    assert loss.item() == pytest.approx(2.5 + wanted)
+    loss.backward()
+    assert model.lm_head.weight.grad.abs().sum() > 0
+    assert with_answers(model, lambda step: (None, {}), [recall], 0)(9) == (None, {})
