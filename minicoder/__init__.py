@@ -4,6 +4,7 @@ import os
 
 __version__ = "0.1.0"
 
-# Takes effect when torch is loaded after this: threads that wait go to sleep. On a
-# machine that others use too, spinning ones were seen to cost ten times the work.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Takes effect when torch is loaded after this: threads that wait look a few thousand
+# times and then sleep. Asleep at once, a training step of `toy` on two free cores took
+# 1.5 times as long; looking for ever, several times on cores that others use too.
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")

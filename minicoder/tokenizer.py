@@ -20,15 +20,19 @@ BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
 FIM_HOLE, FIM_BEGIN, FIM_END = "<｜fim▁hole｜>", "<｜fim▁begin｜>", "<｜fim▁end｜>"
 SPECIALS = (BOS, EOS, FIM_HOLE, FIM_BEGIN, FIM_END)  # released as 100000 .. 100004
 
-# The released rules as one alternation: single line breaks; words and punctuation with
-# one space before them; runs of Chinese, Japanese or Korean; digits one by one; other
-# white space, whose last character stays with the word behind it; whatever is left.
+# After the released rules: single line breaks; words and punctuation with one space
+# before them; runs of Chinese, Japanese or Korean; digits one by one; other white
+# space, whose last character stays with the word behind it; whatever is left. Equal to
+# them on printable ASCII; they list letters and punctuation one by one, so accents and
+# full-width punctuation split otherwise there. {1,9999} where the engine may go back.
 CJK = r"\u0800-\u9fa5\uac00-\ud7ff"
 PATTERN = "|".join((
-    r"[\r\n]", rf"[^\S\r\n]?(?:(?![{CJK}])\p{{L}})+", r"[^\S\r\n]?[\p{P}\p{S}]+",
-    rf"[{CJK}]+", r"\p{N}", r"[^\S\r\n]+(?!\S)", r"[^\S\r\n]+",
-    rf"(?:(?![{CJK}])[^\s\p{{L}}\p{{P}}\p{{S}}\p{{N}}])+"))
-LONGEST = 1024  # bytes of a pre-token that training looks at: keeps it linear
+    r"[\r\n]", rf"[^\S\r\n]?(?:(?![{CJK}])\p{{L}}){{1,9999}}",
+    r"[^\S\r\n]?[\p{P}\p{S}]+", rf"[{CJK}]+", r"\p{N}",
+    rf"[^\S\r\n]{{1,9999}}(?=[^\S\r\n](?![{CJK}])[\p{{L}}\p{{P}}\p{{S}}])",
+    r"[^\S\r\n]+",
+    rf"(?:(?![{CJK}])[^\s\p{{L}}\p{{P}}\p{{S}}\p{{N}}]){{1,9999}}"))
+LONGEST = 1024  # characters of a word that training looks at: keeps it linear
 
 # how `tokenizer.json` writes a byte as a character that one can see
 _SHOWN = {byte: chr(byte) if i < 188 else chr(256 + i - 188)
@@ -68,10 +72,9 @@ class Tokenizer:
         words: Counter[bytes] = Counter()
         split = regex.compile(PATTERN)
         for text in texts:
-            words.update(split.findall(text))
-        trainer = Trainer(Counter({
-            word.encode("utf-8", "surrogatepass")[:LONGEST]: count
-            for word, count in words.items()}))
+            words.update(word[:LONGEST].encode("utf-8", "surrogatepass")
+                         for word in split.findall(text))
+        trainer = Trainer(words)
         regular = vocab_size - len(SPECIALS)
         while len(trainer.tokens) < regular:
             if trainer.step() is None:

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer as Independent
 from transformers import AutoTokenizer
 
 from minicoder.errors import UserError
-from minicoder.tokenizer import PATTERN, SPECIALS, Tokenizer
+from minicoder.tokenizer import LONGEST, PATTERN, SPECIALS, Tokenizer
 
 TEXT = '''def área(radius: float) -> float:
 \t"""Fläche eines Kreises: 3.14159 * r²."""
@@ -109,6 +109,33 @@ def test_the_rules_lose_nothing(text):
     ("a\r\nb", ["a", "\r", "\n", "b"])])
 def test_the_rules_split_as_the_released_ones(text, parts):
     assert regex.findall(PATTERN, text) == parts
+
+
+RELEASED = pre_tokenizers.Sequence([  # the six steps, as far as they concern ASCII
+    *(pre_tokenizers.Split(Regex(rule), "isolated") for rule in (
+        r"[\r\n]", r"\s?[A-Za-z]+", r"\s?[!-/:-~]+", r"\s+$")),
+    pre_tokenizers.Digits(individual_digits=True)])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(st.one_of(st.sampled_from(" \t\n\r"), st.characters(
+    min_codepoint=32, max_codepoint=126)), max_size=40))
+def test_the_rules_are_the_released_ones_on_ascii(text):
+    theirs = [part for part, _ in RELEASED.pre_tokenize_str(text)]
+    assert regex.findall(PATTERN, text) == theirs
+
+
+@pytest.mark.parametrize("character", ["a", " ", "é", "世", "!", "\x00", "7", "\u2003"])
+def test_a_million_equal_characters(tokenizer, character):
+    text = character * 10**6
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert tokenizer.decode(tokenizer.encode(text + "x")) == text + "x"
+
+
+def test_words_that_begin_alike_are_counted_together():
+    long = "".join(filter(str.isalpha, map(chr, range(0x100, 0x800))))[:LONGEST]
+    text = "\n".join([long + "b", long + "c"] * 2 + ["qr"] * 3)
+    assert Tokenizer.train([text], 262).merges != [(b"q", b"r")]
 
 
 def test_saving_and_loading_changes_nothing(tokenizer, saved, tmp_path):

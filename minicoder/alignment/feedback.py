@@ -42,6 +42,11 @@ class Sample:
         """Whether every test passed: the compiler's 0 or 1."""
         return self.verdict == "pass"
 
+    @property
+    def judged(self) -> bool:
+        """Whether the verdict is about the program; the sandbox itself may fail."""
+        return self.verdict != "harness_error"
+
 
 def sample_and_judge(
     model: MiniCoder, tokenizer: Tokenizer, tasks: Sequence[Task], sandbox: Sandbox,
@@ -97,15 +102,16 @@ def feedback(
                     coder, tokenizer, tasks[first:first + batch], sandbox, samples,
                     temperature, generator=draw)
             tier = sandbox.tier
+        judged = [s for s in found if s.judged]
         with (run.work / "samples.jsonl").open("w", encoding="utf-8") as file:
-            for sample in found:
+            for sample in judged:
                 file.write(json.dumps(asdict(sample)) + "\n")
         verdicts = Counter(s.verdict for s in found)
         write_json(run.work / "feedback.json", {
             "prompts": prompts, "samples_per_prompt": samples, "tier": tier,
             "verdicts": dict(verdicts.most_common()), "examples": one_of_each(found)})
-        run.headline = (f"{len(found):,} programs run, "
-                        f"{verdicts['pass'] / len(found):.0%} pass their tests")
+        share = verdicts["pass"] / max(1, len(judged))
+        run.headline = f"{len(judged):,} programs run, {share:.0%} pass their tests"
     return out
 
 

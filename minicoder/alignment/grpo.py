@@ -5,6 +5,7 @@ Letters: P prompts, G answers per prompt, B = P * G rows, T tokens.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,10 +36,12 @@ def advantages(rewards: Float[Tensor, "P G"], eps: float = 1e-6
                ) -> Float[Tensor, "P G"]:
     """(r - mean) / std within each group; population std, which one is unverified.
 
-    Rewards [1, 0, 0, 1] give [1, -1, -1, 1]. A group of equal rewards gives zeros.
+    Rewards [1, 0, 0, 1] give [1, -1, -1, 1]. A group of equal rewards gives zeros, and
+    so does NaN: an answer that could not be judged takes no part.
     """
-    spread = rewards.std(dim=1, correction=0, keepdim=True)
-    return (rewards - rewards.mean(dim=1, keepdim=True)) / (spread + eps)
+    gaps = rewards - rewards.nanmean(dim=1, keepdim=True)
+    spread = gaps.square().nanmean(dim=1, keepdim=True).sqrt()
+    return (gaps / (spread + eps)).nan_to_num(0.0)
 
 
 def k3(log_ratio: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
@@ -82,7 +85,8 @@ class Rollouts:
             self.coder, self.tokenizer, tasks, self.sandbox, self.group,
             self.temperature, generator=draw)
         if self.reward_model is None:
-            values = torch.tensor([float(s.right) for s in samples])
+            values = torch.tensor(
+                [float(s.right) if s.judged else math.nan for s in samples])
         else:
             rows = [[*prompt_tokens(s.prompt, self.tokenizer), *s.tokens]
                     for s in samples]
@@ -95,13 +99,14 @@ def grpo_step(coder: MiniCoder, reference: MiniCoder | None, tokenizer: Tokenize
               beta: float) -> tuple[Tensor | None, dict]:
     """Loss of one batch of rollouts; None when every group agrees with itself."""
     device = coder.lm_head.weight.device
-    flat = advantages(rewards).flatten()
-    kept = (flat.abs() > 1e-3).nonzero().squeeze(1).tolist()
+    advantage = advantages(rewards)
+    worth = advantage.abs() > 1e-3
+    kept = worth.flatten().nonzero().squeeze(1).tolist()
     noted = {
-        "reward": rewards.mean().item(),
-        "pass": sum(s.right for s in samples) / len(samples),
+        "reward": rewards.nanmean().item(),
+        "pass": sum(s.right for s in samples) / max(1, sum(s.judged for s in samples)),
         "length": sum(len(s.tokens) for s in samples) / len(samples),
-        "groups_kept": int((rewards.std(1, correction=0) > 1e-3).sum()),
+        "groups_kept": int(worth.any(1).sum()),
         "kl": 0.0, "clip_share": 0.0}
     if not kept:
         return None, noted
@@ -116,7 +121,8 @@ def grpo_step(coder: MiniCoder, reference: MiniCoder | None, tokenizer: Tokenize
         noted["kl"] = k3(before - old)[mask].mean().item()
     noted["clip_share"] = ((new - old).exp() - 1).abs().gt(clip)[mask].float().mean(
         ).item()
-    return grpo_loss(new, old, before, flat[kept].to(device), mask, clip, beta), noted
+    gain = advantage.flatten()[kept].to(device)
+    return grpo_loss(new, old, before, gain, mask, clip, beta), noted
 
 
 def grpo(

@@ -31,6 +31,10 @@ def solve(model: MiniCoder, tokenizer: Tokenizer, tasks: Sequence[Task],
         draw = torch.Generator().manual_seed(seed * 1_000_003 + first)
         flat = sample_and_judge(model, tokenizer, tasks[first:first + batch], sandbox,
                                 samples, temperature, generator=draw)
+        for sample in flat:
+            if not sample.judged:  # a score without it would be of other tasks
+                raise UserError(f"The sandbox could not judge a program for "
+                                f"{sample.task_id}: {sample.message}. Try again.")
         found += [flat[i:i + samples] for i in range(0, len(flat), samples)]
     return found
 

@@ -22,7 +22,12 @@ def wilson(successes: int, trials: int) -> dict[str, float]:
 
 def bootstrap(values: Sequence[float], resamples: int = 2000, seed: int = 0
               ) -> dict[str, float]:
-    """A mean over tasks and its percentile bootstrap interval (tasks are redrawn)."""
+    """A mean over tasks and its percentile bootstrap interval (tasks are redrawn).
+
+    Where all values are 0, or all 1, redrawing knows no doubt: then Wilson's interval.
+    """
+    if set(values) in ({0.0}, {1.0}):
+        return wilson(int(sum(values)), len(values))
     data = torch.tensor(values, dtype=torch.float64)
     draw = torch.Generator().manual_seed(seed)
     picks = torch.randint(len(data), (resamples, len(data)), generator=draw)

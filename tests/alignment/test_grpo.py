@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 
 import oracles
 import pytest
@@ -63,6 +64,12 @@ def test_advantages_are_centred_and_blind_to_scale(rewards, scale, shift):
     if group.std(correction=0) > 0.01:
         assert torch.allclose(advantages(group * scale + shift), found, atol=1e-3)
         assert found.std(correction=0) == pytest.approx(1, abs=1e-3)
+
+
+def test_an_answer_without_a_verdict_takes_no_part():
+    found = advantages(tensor([[1., math.nan, 0, 0, 1], [math.nan] * 5]))
+    assert found[0].tolist() == pytest.approx([1, 0, -1, -1, 1], abs=1e-5)
+    assert found[1].count_nonzero() == 0
 
 
 def test_groups_do_not_see_each_other():
@@ -170,6 +177,14 @@ def test_a_step_leaves_out_groups_that_agree(coder, tokenizer, rollout):
     ours, theirs = (torch.autograd.grad(x, coder.lm_head.weight)[0]
                     for x in (loss, slow))
     assert torch.allclose(ours, theirs, atol=1e-6) and ours.abs().max() > 1e-4
+    lame = [replace(s, verdict="harness_error") if i == 8 else s
+            for i, s in enumerate(samples)]
+    without = rewards.clone()
+    without[2, 0] = math.nan
+    _, noted = grpo_step(coder, None, tokenizer, lame, without, 0.2, 0.0)
+    assert noted["reward"] == pytest.approx(3 / 11) and noted["groups_kept"] == 2
+    assert noted["pass"] == pytest.approx(
+        sum(s.right for i, s in enumerate(samples) if i != 8) / 11)
     nothing, _ = grpo_step(coder, None, tokenizer, samples, torch.ones(3, 4), 0.2, 0.0)
     assert nothing is None
 

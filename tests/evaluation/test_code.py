@@ -6,8 +6,10 @@ import pytest
 from small import answers_of, memorise, new_coder, save_stage
 
 from minicoder.alignment.feedback import Sample
+from minicoder.errors import UserError
 from minicoder.evaluation.code import evaluate, examples, scores, solve
 from minicoder.execution.sandbox import Sandbox
+from minicoder.execution.verdict import Result
 from minicoder.tasks.families import sample_tasks
 from minicoder.tokenizer import Tokenizer
 
@@ -48,6 +50,15 @@ def test_scores_by_hand():
     assert row["pass@2"]["value"] == pytest.approx((1 - 1 / 6) / 2)
     assert row["pass@4"]["value"] == 0.5 == row["greedy"]["value"]
     assert row["greedy"]["n"] == 2 and row["greedy"]["low"] == 0
+
+
+def test_what_could_not_be_judged_is_no_failure(models, words, tasks):
+    class Broken:
+        def judge_many(self, jobs):
+            return [Result("harness_error", "the worker hangs") for _ in jobs]
+
+    with pytest.raises(UserError, match="could not judge.*the worker hangs"):
+        solve(models[2], words, tasks[:2], Broken(), 2, 0.0, 0)
 
 
 def test_examples_are_a_few_of_each():

@@ -54,6 +54,12 @@ def test_bootstrap_of_three_by_hand():
     assert (found["value"], found["low"], found["high"]) == (1, 0, 3)
 
 
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_bootstrap_of_equal_outcomes_is_not_certain(value):
+    assert bootstrap([value] * 20) == wilson(round(20 * value), 20)
+    assert 0.1 < bootstrap([value] * 20)["high"] - bootstrap([value] * 20)["low"]
+
+
 def test_bootstrap_is_repeatable_and_certain_of_constants():
     values = [0.0, 1.0, 0.5, 0.25]
     assert bootstrap(values) == bootstrap(values)
