@@ -72,7 +72,7 @@ def main(run: Path = Path("runs/demo")) -> None:
             1, 1.1))
         scores(left, rows, colours)
         curve(right, metrics, colours)
-        figure.suptitle(finding, x=0.01, ha="left", fontsize=12, fontweight=600)
+        figure.suptitle(finding, x=0.01, ha="left", fontsize=12, fontweight="bold")
         return figure
 
     alt = (f"{finding}. Left: pass@1 on held-out tasks with 95 % intervals, sampled "

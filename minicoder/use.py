@@ -69,6 +69,14 @@ class Coder:
             print(piece, end="", flush=True)
         print(printable(after))
 
+    def reply(self, question: str, new_tokens: int) -> None:
+        """Write the answer to a question, without the space before its first word."""
+        said = self.answer(prompt_tokens(question, self.tokenizer), new_tokens)
+        print(next(said, "").removeprefix(" "), end="", flush=True)
+        for piece in said:
+            print(piece, end="", flush=True)
+        print()
+
 
 def complete(
     prompt: str, model: Path = Path("runs/demo/extend"), new_tokens: int = 80,
@@ -128,7 +136,7 @@ def chat(
     """
     coder = Coder(model, temperature, top_p, seed)
     if question:
-        coder.show(prompt_tokens(question, coder.tokenizer), new_tokens)
+        coder.reply(question, new_tokens)
         return
     while True:
         try:
@@ -136,4 +144,4 @@ def chat(
         except EOFError:
             return
         if question.strip():
-            coder.show(prompt_tokens(question, coder.tokenizer), new_tokens)
+            coder.reply(question, new_tokens)

@@ -61,7 +61,6 @@ from minicoder.stages import read_json, read_jsonl
 
 torch.set_num_threads(1)  # small matrices: a second thread would cost, not help
 colours = use_style()
-plt.rcParams["axes.titleweight"] = "bold"  # not every font has the weight 600
 folder = tempfile.TemporaryDirectory()  # fresh each time, removed with the kernel
 run = Path(folder.name)
 

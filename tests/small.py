@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from miniatures import LITE
 
-from minicoder.alignment.batches import Pair, answer_batch
 from minicoder.alignment.chat import answer_tokens, prompt_tokens
 from minicoder.config import ModelConfig
 from minicoder.model.checkpoint import save_model
@@ -15,6 +14,7 @@ from minicoder.model.transformer import MiniCoder
 from minicoder.stages import stage
 from minicoder.tasks.task import Task
 from minicoder.tokenizer import Tokenizer
+from minicoder.training.batches import Pair, answer_batch
 from minicoder.training.loop import token_losses
 
 

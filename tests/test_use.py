@@ -62,7 +62,7 @@ def test_the_prompt_to_infill_is_a_training_piece(tokenizer):
 
 def test_chatting(folder, capsys):
     chat(QUESTION, folder)      # its answer holds what clears a terminal
-    assert capsys.readouterr().out == " x = 'ö€😀'[2J # done\n"
+    assert capsys.readouterr().out == "x = 'ö€😀'[2J # done\n"
 
 
 def test_a_conversation_ends_with_its_input(folder, capsys, stdin):

@@ -16,7 +16,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from minicoder.alignment.batches import answer_batch, answer_logprobs
 from minicoder.alignment.chat import CHAT_TEMPLATE, prompt_tokens
 from minicoder.alignment.feedback import Sample, sample_and_judge
 from minicoder.alignment.reward_model import RewardModel, score_all
@@ -27,6 +26,7 @@ from minicoder.model.transformer import MiniCoder
 from minicoder.stages import stage
 from minicoder.tasks.families import sample_tasks
 from minicoder.tokenizer import Tokenizer
+from minicoder.training.batches import answer_batch, answer_logprobs
 from minicoder.training.loop import Plan, pick_device, train
 
 Judge = Literal["tests", "model"]

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from minicoder.alignment.batches import answer_batch
 from minicoder.alignment.chat import CHAT_TEMPLATE, answer_tokens, prompt_tokens
 from minicoder.errors import at_least
 from minicoder.model.checkpoint import load_coder, save_model
 from minicoder.stages import stage
 from minicoder.tasks.families import noisy_solution, sample_tasks
+from minicoder.training.batches import answer_batch
 from minicoder.training.loop import Plan, balanced_loss, pick_device, train
 
 

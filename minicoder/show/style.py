@@ -47,8 +47,8 @@ def use_style(dark: bool = False) -> dict[str, str]:
         "figure.constrained_layout.use": True,
         "axes.facecolor": "none", "axes.edgecolor": colours["rule"],
         "axes.spines.top": False, "axes.spines.right": False,
-        "axes.titlelocation": "left", "axes.titlesize": 12.5, "axes.titleweight": 600,
-        "axes.titlepad": 12, "axes.titlecolor": ink, "axes.labelcolor": muted,
+        "axes.titlelocation": "left", "axes.titlesize": 12.5, "axes.titlepad": 12,
+        "axes.titleweight": "bold", "axes.titlecolor": ink, "axes.labelcolor": muted,
         "axes.labelsize": 10, "axes.grid": True, "axes.axisbelow": True,
         "axes.prop_cycle": cycler(color=[
             colours[name] for name in ("sft", "grpo", "code", "math", "text", "base")]),
@@ -76,7 +76,7 @@ def label_lines(axes: Axes, gap: float = 0.07) -> None:
         height = max(end[1], height + gap)
         axes.annotate(line.get_label(), (end[0], height), xycoords="axes fraction",
                       xytext=(6, 0), textcoords="offset points", va="center",
-                      color=line.get_color(), fontweight=600, annotation_clip=False)
+                      color=line.get_color(), fontweight="bold", annotation_clip=False)
 
 
 def save_svg(

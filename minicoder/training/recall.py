@@ -19,9 +19,11 @@ from minicoder.data.needles import recall_row
 from minicoder.data.packing import Shards
 from minicoder.model.transformer import MiniCoder
 from minicoder.tokenizer import Tokenizer
+from minicoder.training.batches import Pair, answer_batch
 from minicoder.training.loop import IGNORE, StepLoss, token_losses
 
 STRAW = 300  # rows of the corpus that the hay is taken from
+AROUND = 2   # lines before and behind one that is to be filled in
 
 # inputs and targets of a step, (B, T) each; targets are `IGNORE` but for the answers
 Answers = Callable[[int], tuple[Tensor, Tensor]]
@@ -53,36 +55,50 @@ class Recall:
 
 
 class Middles:
-    """Batches of the shuffled pieces of a packed corpus, one piece a row."""
+    """Batches of single lines to fill in, cut anew at each step from shuffled pieces.
+
+    A hole has up to `AROUND` lines on each side: with more, a small model looks for
+    its prefix in vain. `pieces` is empty where the corpus was packed without FIM.
+    """
 
     def __init__(self, tokenizer: Tokenizer, shards: Shards, rows: int, seed: int
                  ) -> None:
         self.tokenizer, self.rows, self.seed = tokenizer, rows, seed
-        self.pieces = shuffled_pieces(np.asarray(shards.rows), tokenizer)
+        (newline,) = tokenizer.encode("\n")
+        pieces = unshuffled(np.asarray(shards.rows), tokenizer)
+        self.pieces = [
+            [line.tolist() for line in
+             np.split(piece, np.flatnonzero(piece == newline) + 1) if len(line)]
+            for piece in pieces if len(piece)]
+
+    def hole(self, draw: random.Random) -> Pair:
+        """A prompt, and the line that it asks for with its end."""
+        t, lines = self.tokenizer, draw.choice(self.pieces)
+        place = draw.randrange(len(lines))
+        before, after = (
+            [token for line in part for token in line] for part in
+            (lines[max(0, place - AROUND):place], lines[place + 1:place + 1 + AROUND]))
+        return ([t.bos, t.fim_begin, *before, t.fim_hole, *after, t.fim_end],
+                [*lines[place], t.eos])
 
     def __call__(self, step: int) -> tuple[Int[Tensor, "B T"], Int[Tensor, "B T"]]:
-        """Inputs, and targets that are `IGNORE` but for the middles and their ends."""
+        """Inputs, and targets that are `IGNORE` but for the lines and their ends."""
         draw = random.Random(f"{self.seed} {step}")
-        chosen = [draw.choice(self.pieces) for _ in range(self.rows)]
-        length = max(map(len, chosen)) - 1
-        tokens = torch.zeros(self.rows, length, dtype=torch.long)
-        targets = torch.full((self.rows, length), IGNORE)
-        for row, piece in enumerate(chosen):
-            ids = torch.from_numpy(piece.astype(np.int64))
-            middle = int((ids == self.tokenizer.fim_end).nonzero()[0])
-            tokens[row, :len(ids) - 1] = ids[:-1]
-            targets[row, middle:len(ids) - 1] = ids[middle + 1:]
-        return tokens, targets
+        return answer_batch([self.hole(draw) for _ in range(self.rows)],
+                            torch.device("cpu"))
 
 
-def shuffled_pieces(rows: np.ndarray, tokenizer: Tokenizer) -> list[np.ndarray]:
-    """The FIM pieces of packed rows, each from its bos to its eos."""
+def unshuffled(rows: np.ndarray, tokenizer: Tokenizer) -> list[np.ndarray]:
+    """The texts of the FIM pieces in packed rows, in reading order."""
     found = []
     for row in rows:
         for piece in np.split(row, np.flatnonzero(row == tokenizer.bos))[1:]:
-            ends = np.flatnonzero(piece == tokenizer.eos)
-            if len(ends) and (piece == tokenizer.fim_end).any():
-                found.append(piece[:ends[0] + 1])
+            hole, end, eos = (np.flatnonzero(piece == token) for token in (
+                tokenizer.fim_hole, tokenizer.fim_end, tokenizer.eos))
+            if len(hole) and len(end) and len(eos):
+                found.append(np.concatenate((
+                    piece[2:hole[0]], piece[end[0] + 1:eos[0]],
+                    piece[hole[0] + 1:end[0]])))
     return found
 
 

@@ -14,7 +14,6 @@ from small import new_coder
 from torch import tensor
 from torch.autograd import gradcheck
 
-from minicoder.alignment.batches import answer_batch, answer_logprobs
 from minicoder.alignment.chat import prompt_tokens
 from minicoder.alignment.feedback import sample_and_judge
 from minicoder.alignment.grpo import (
@@ -27,6 +26,7 @@ from minicoder.alignment.grpo import (
 )
 from minicoder.alignment.reward_model import RewardModel
 from minicoder.errors import UserError
+from minicoder.training.batches import answer_batch, answer_logprobs
 
 pytestmark = pytest.mark.filterwarnings("ignore:Generated programs run")
 ROWS, LENGTH = 5, 7

@@ -53,12 +53,13 @@ def test_scores_by_hand():
 
 
 def test_what_could_not_be_judged_is_no_failure(models, words, tasks):
-    class Broken:
+    class Broken(Sandbox):
         def judge_many(self, jobs):
             return [Result("harness_error", "the worker hangs") for _ in jobs]
 
-    with pytest.raises(UserError, match="could not judge.*the worker hangs"):
-        solve(models[2], words, tasks[:2], Broken(), 2, 0.0, 0)
+    with Broken(workers=1) as sandbox, pytest.raises(
+            UserError, match="could not judge.*the worker hangs"):
+        solve(models[2], words, tasks[:2], sandbox, 2, 0.0, 0)
 
 
 def test_examples_are_a_few_of_each():

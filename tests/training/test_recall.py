@@ -5,12 +5,19 @@ import pytest
 import torch
 from small import new_coder
 
+from minicoder.data.fim import fim_tokens, infill_prompt
 from minicoder.data.needles import LETTERS, QUESTION, STATEMENT
 from minicoder.data.packing import Shards
 from minicoder.stages import write_json
 from minicoder.tokenizer import Tokenizer
 from minicoder.training.loop import IGNORE, token_losses
-from minicoder.training.recall import Recall, with_answers
+from minicoder.training.recall import (
+    AROUND,
+    Middles,
+    Recall,
+    unshuffled,
+    with_answers,
+)
 
 LENGTH = 160
 HAY = "".join(f"def f{i}(x):\n    return x * {i}\n" for i in range(80))
@@ -63,6 +70,46 @@ def test_targets_are_the_answers_and_nothing_else(recall, tokenizer):
                 if place + 1 < LENGTH:
                     assert row[place + 1] == target
     assert seen > 24
+
+
+@pytest.fixture(scope="module")
+def shuffled(tokenizer, tmp_path_factory):
+    """Rows of FIM pieces, a plain one between them and a cut one at the end."""
+    folder = tmp_path_factory.mktemp("shuffled")
+    lines = [f"def f{i}(x):\n" for i in range(8)]
+    one = [tokenizer.bos, *fim_tokens("".join(lines[:2]), lines[2], "".join(lines[3:]),
+                                      tokenizer)]
+    row = np.array([*one, tokenizer.bos, *tokenizer.encode(HAY)[:9], *one, *one[:20]])
+    (folder / "train.bin").write_bytes(row.astype("<u2").tobytes())
+    write_json(folder / "pack.json", {"sequences": 1, "sequence_length": len(row) - 1,
+                                      "dtype": "<u2"})
+    return Shards(folder), lines
+
+
+def test_shuffled_pieces_are_put_together_again(tokenizer, shuffled):
+    texts = [tokenizer.decode(piece.tolist())
+             for piece in unshuffled(np.asarray(shuffled[0].rows), tokenizer)]
+    assert texts == ["".join(shuffled[1])] * 2
+
+
+def test_middles_are_single_lines_between_their_neighbours(tokenizer, shuffled):
+    rows, lines = shuffled
+    tokens, targets = Middles(tokenizer, rows, 30, seed=0)(0)
+    seen = set()
+    for row, wanted in zip(tokens.tolist(), targets.tolist(), strict=True):
+        answer = [i for i in wanted if i != IGNORE]
+        assert answer.pop() == tokenizer.eos
+        place = lines.index(tokenizer.decode(answer))
+        prompt = infill_prompt("".join(lines[max(0, place - AROUND):place]),
+                               "".join(lines[place + 1:place + 1 + AROUND]), tokenizer)
+        assert row[:len(prompt)] == prompt
+        assert wanted[len(prompt) - 1:][:len(answer)] == answer
+        seen.add(place)
+    assert len(seen) > 5
+
+
+def test_without_fim_there_are_no_middles(tokenizer, shards):
+    assert Middles(tokenizer, shards, 3, seed=0).pieces == []
 
 
 def test_batches_are_a_function_of_step_and_seed(recall, tokenizer, shards):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from miniatures import SHAPES, random_model
 
-from minicoder.alignment.batches import answer_batch, answer_logprobs
+from minicoder.training.batches import answer_batch, answer_logprobs
 from minicoder.training.loop import IGNORE, token_losses
 
 CPU = torch.device("cpu")
