@@ -150,24 +150,51 @@ def moe(layer: MoE, x: Tensor) -> Tensor:
     return torch.stack(outputs)
 
 
-def balance_loss(router: Router, x: Tensor) -> float:
-    """DeepSeek-V2 eq. 23-25 without alpha, averaged over the sequences of x (B, T, D).
+def balance_losses(router: Router, x: Tensor, devices: int, limit: int
+                   ) -> tuple[float, float, float]:
+    """Expert, device and communication loss (DeepSeek-V2 eq. 23-31) without alphas.
 
-    f_i = E / (K T) * number of tokens that chose i; P_i = mean score of i.
+    Averaged over the sequences of x (B, T, D). f_i = E / (K T) * tokens that chose i;
+    P_i = mean score of i; f'_d = mean f of the device; P'_d = P''_d = its summed P;
+    f''_d = D / (M T) * tokens sent to device d.
     """
-    c, total = router.config, 0.0
+    c, sums = router.config, [0.0, 0.0, 0.0]
     experts, kept = c.n_routed_experts, c.num_experts_per_tok
+    each = experts // devices
     for sequence in x:
-        count, score = [0] * experts, [0.0] * experts
+        length = len(sequence)
+        count, score, visits = [0] * experts, [0.0] * experts, [0] * devices
         for token in sequence:
             scores = (router.weight @ token).softmax(0).tolist()
-            for e in choose_experts(scores, c):
+            chosen = choose_experts(scores, c)
+            for e in chosen:
                 count[e] += 1
+            for d in {e // each for e in chosen}:
+                visits[d] += 1
             for e in range(experts):
-                score[e] += scores[e] / len(sequence)
-        total += sum(experts / (kept * len(sequence)) * count[e] * score[e]
-                     for e in range(experts))
-    return total / len(x)
+                score[e] += scores[e] / length
+        f = [experts / (kept * length) * n for n in count]
+        sums[0] += sum(a * b for a, b in zip(f, score, strict=True))
+        for d in range(devices):
+            own = range(d * each, (d + 1) * each)
+            p = sum(score[e] for e in own)
+            sums[1] += sum(f[e] for e in own) / each * p
+            sums[2] += devices / (limit * length) * visits[d] * p
+    return tuple(value / len(x) for value in sums)
+
+
+def kept_visits(scores: list[list[float]], experts: list[list[int]], devices: int,
+                capacity: float, spared: list[bool]) -> list[list[bool]]:
+    """Which visits stay when each device keeps its best ones (DeepSeek-V2 §2.2.4)."""
+    each = len(scores[0]) // devices
+    room = int(capacity * len(experts) * len(experts[0]) / devices)
+    kept = [[False] * len(row) for row in experts]
+    for d in range(devices):
+        visits = [(not spared[t], -scores[t][e], t, k) for t, row in enumerate(experts)
+                  for k, e in enumerate(row) if e // each == d]
+        for place, (ordinary, _, t, k) in enumerate(sorted(visits)):
+            kept[t][k] = place < room or not ordinary
+    return kept
 
 
 @torch.no_grad()

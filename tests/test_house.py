@@ -18,7 +18,10 @@ FLOORS = (  # imports go to the same floor or further up in this list, never dow
     {"alignment", "evaluation"}, {"scale"}, {"show"}, {"demo", "use"}, {"__main__"})
 FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 MODULES = sorted((ROOT / "minicoder").rglob("*.py"))
-TESTED_ELSEWHERE: dict[str, str] = {}  # module: the test file that covers it
+# module: the test file that covers it
+TESTED_ELSEWHERE = {
+    path.relative_to(ROOT / "minicoder").as_posix(): "show/test_exercises.py"
+    for path in (ROOT / "minicoder/show/exercises").glob("[!_]*.py")}
 READ = {".py", ".md", ".toml", ".txt", ".cfg", ".yml", ".cff", ".css", ".js", ".jinja",
         ".ipynb", ".svg", ""}
 MACHINE = re.compile(  # brackets, so that this file does not find itself

@@ -65,7 +65,7 @@ def _prefill(model: MiniCoder, prompts: Sequence[Sequence[int]], new: int
         square = seen.new_ones(length, length)
         own = torch.eye(length, dtype=torch.bool, device=seen.device)
         # a padded cell sees itself, because a softmax over nothing is NaN
-        mask = (square.tril() & seen[:, None] | own)[:, None]
+        mask = square.tril() & seen[:, None] | own
     return model.model.prefill(tokens, cache, mask)[:, -1], cache, padding
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from minicoder.config import ModelConfig
+from minicoder.model.attention import KVCache, attend, causal
 from minicoder.model.norm import RMSNorm
 from minicoder.model.rope import Rope, rotate, softmax_scale
 
@@ -56,24 +57,27 @@ class MLA(nn.Module):
             [self.config.qk_nope_head_dim, self.config.qk_rope_head_dim], dim=-1)
         return content, rotate(rotary, rope)
 
-    def latent(self, x: Float[Tensor, "B T D"], rope: Rope
-               ) -> Float[Tensor, "B T LR"]:
+    def to_cache(self, x: Float[Tensor, "B T D"], rope: Rope
+                 ) -> Float[Tensor, "B T LR"]:
         """[c^KV = norm(W^DKV h) ; k^R = RoPE(W^KR h)]: all that is ever cached."""
         content, rotary = self.kv_a_proj_with_mqa(x).split(
             [self.config.kv_lora_rank, self.config.qk_rope_head_dim], dim=-1)
         return torch.cat((self.kv_a_layernorm(content), rotate(rotary, rope)), dim=-1)
 
     def forward(self, x: Float[Tensor, "B T D"], rope: Rope,
-                mask: Bool[Tensor, "B 1 T T"] | None = None) -> Float[Tensor, "B T D"]:
+                mask: Bool[Tensor, "B T T"] | None = None) -> Float[Tensor, "B T D"]:
         """Causal attention; `mask` (true = may look) replaces the causal one."""
-        return self.expanded(x, self.latent(x, rope), rope, mask)
+        return self.expanded(x, self.to_cache(x, rope), rope, mask)
 
-    def expanded(self, x: Float[Tensor, "B T D"], latent: Float[Tensor, "B T LR"],
-                 rope: Rope, mask: Bool[Tensor, "B 1 T T"] | None = None
+    def expanded(self, x: Float[Tensor, "B T D"], cached: Float[Tensor, "B S LR"],
+                 rope: Rope, mask: Bool[Tensor, "B T S"] | None = None
                  ) -> Float[Tensor, "B T D"]:
-        """Attend after giving every head its own keys and values (eq. 42-46)."""
+        """Attend after giving every head its own keys and values (eq. 42-46).
+
+        `cached` already holds these T tokens at its end.
+        """
         c = self.config
-        content, rotary = latent.split([c.kv_lora_rank, c.qk_rope_head_dim], dim=-1)
+        content, rotary = cached.split([c.kv_lora_rank, c.qk_rope_head_dim], dim=-1)
         kv = rearrange(self.kv_b_proj(content), "b s (h d) -> b h s d",
                        h=c.num_attention_heads)
         k, v = kv.split([c.qk_nope_head_dim, c.v_head_dim], dim=-1)
@@ -82,14 +86,13 @@ class MLA(nn.Module):
         q = torch.cat(self.queries(x, rope), dim=-1)
         # fast kernels want values as wide as keys: pad with zeros, drop them after
         v = F.pad(v, (0, c.qk_head_dim - c.v_head_dim))
-        out = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=mask is None, scale=self.scale)
-        return self.o_proj(rearrange(out[..., :c.v_head_dim], "b h t v -> b t (h v)"))
+        out = attend(q, k, v, self.scale, mask)[..., :c.v_head_dim]
+        return self.o_proj(rearrange(out, "b h t v -> b t (h v)"))
 
     def absorbed(self, x: Float[Tensor, "B T D"], cached: Float[Tensor, "B S LR"],
                  rope: Rope, mask: Bool[Tensor, "B T S"] | None = None
                  ) -> Float[Tensor, "B T D"]:
-        """Attend to `cached` latents, which already hold these T tokens.
+        """Attend to `cached` without ever expanding it; for one or a few tokens.
 
         W^UK moves to the query side and W^UV behind the softmax (§2.1.2), so all heads
         read the same S rows: heads become rows of one query matrix.
@@ -101,6 +104,8 @@ class MLA(nn.Module):
         content, rotary = self.queries(x, rope)
         content = torch.einsum("bhtn,hnl->bhtl", content, up_k)
         q = rearrange(torch.cat((content, rotary), dim=-1), "b h t l -> b 1 (t h) l")
+        if mask is None and x.shape[1] > 1:
+            mask = causal(x.shape[1], cached.shape[1], x.device).expand(len(x), -1, -1)
         if mask is not None:
             mask = mask.repeat_interleave(c.num_attention_heads, dim=1).unsqueeze(1)
         keys = cached.unsqueeze(1)
@@ -111,31 +116,10 @@ class MLA(nn.Module):
         return self.o_proj(rearrange(out, "b t h v -> b t (h v)"))
 
 
-class LatentCache:
-    """What MLA remembers of the past: (layers, B, capacity, L+R) numbers, no heads.
-
-    Grows by doubling when more positions come than `capacity`.
-    """
+class LatentCache(KVCache):
+    """MLA's cache: one latent and one rotary key a token and layer, no heads in it."""
 
     def __init__(self, config: ModelConfig, like: Tensor, batch: int,
                  capacity: int = 64) -> None:
-        self.length = 0
-        self.buffer = like.new_zeros(
-            (config.num_hidden_layers, batch, capacity, config.cache_width))
-
-    def append(self, layer: int, latent: Float[Tensor, "B T LR"]
-               ) -> Float[Tensor, "B S LR"]:
-        """Write the latents behind the first `length`; return all of the layer's."""
-        stop = self.length + latent.shape[1]
-        if stop > self.buffer.shape[2]:
-            layers, batch, capacity, width = self.buffer.shape
-            grown = self.buffer.new_zeros(
-                (layers, batch, max(stop, 2 * capacity), width))
-            grown[:, :, :self.length] = self.buffer[:, :, :self.length]
-            self.buffer = grown
-        self.buffer[layer, :, self.length:stop] = latent
-        return self.buffer[layer, :, :stop]
-
-    def select(self, rows: Tensor) -> None:
-        """Keep these rows of the batch, in this order; a row may be taken twice."""
-        self.buffer = self.buffer[:, rows]
+        super().__init__(like, config.num_hidden_layers, batch, config.cache_width,
+                         capacity)

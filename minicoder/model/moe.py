@@ -6,6 +6,7 @@ E experts, K chosen experts per token, I width of an expert.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -37,6 +38,10 @@ class Routing:
     scores: Float[Tensor, "M E"]    # softmax over all experts, with gradient
     experts: Int[Tensor, "M K"]     # the chosen ones
     weights: Float[Tensor, "M K"]   # what their outputs are multiplied by
+
+
+# what a layer may change of its routing while it trains, given the sequences
+Drop = Callable[[Routing, int], Routing]
 
 
 class Router(nn.Module):
@@ -89,12 +94,12 @@ class Experts(nn.Module):
         chosen = routing.experts.flatten()
         order = chosen.argsort(stable=True)
         ends = torch.bincount(chosen, minlength=len(self.down_proj)).cumsum(0)
-        rows = x[order // routing.experts.shape[1]]
+        rows = x.index_select(0, order // routing.experts.shape[1])
         gate, up = grouped_linear(rows, self.gate_up_proj, ends).chunk(2, dim=-1)
         rows = grouped_linear(F.silu(gate) * up, self.down_proj, ends)
         back = torch.empty_like(order).scatter_(
             0, order, torch.arange(len(order), device=order.device))
-        rows = rearrange(rows[back], "(m k) d -> m k d", m=len(x))
+        rows = rearrange(rows.index_select(0, back), "(m k) d -> m k d", m=len(x))
         return torch.einsum("mkd,mk->md", rows, routing.weights.type_as(rows))
 
 
@@ -113,10 +118,11 @@ def grouped_linear(
     ends: Int[Tensor, " E"],
 ) -> Float[Tensor, "rows out"]:
     """Rows ends[e-1] .. ends[e] times the transposed matrix of expert e."""
-    if _has_kernel(x, weight):
+    if _has_kernel(x, weight) and (x.is_cuda or len(x) > len(weight)):
         return F.grouped_mm(x, weight.transpose(1, 2), offs=ends.int())
-    parts = x.tensor_split(ends[:-1].cpu())
-    return torch.cat([F.linear(*pair) for pair in zip(parts, weight, strict=True)])
+    parts = x.tensor_split(ends[:-1].cpu())  # few rows: look at their experts alone
+    return torch.cat([F.linear(part, matrix) for part, matrix in zip(
+        parts, weight.unbind(), strict=True) if len(part) or len(x) == 0])
 
 
 class MoE(nn.Module):
@@ -125,6 +131,7 @@ class MoE(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.gate, self.experts = Router(config), Experts(config)
+        self.drop: Drop | None = None  # `balance.Dropping`, set by whoever trains
         self.shared_experts = None
         if config.n_shared_experts:
             self.shared_experts = MLP(
@@ -138,26 +145,7 @@ class MoE(nn.Module):
         routing = self.gate(flat)
         if seen is not None:
             seen.append(routing)
+        if self.training and self.drop is not None:
+            routing = self.drop(routing, x.shape[0])
         out = self.experts(flat, routing).view_as(x)
         return out if self.shared_experts is None else out + self.shared_experts(x)
-
-
-def expert_balance_loss(routing: Routing, sequences: int) -> Float[Tensor, ""]:
-    """sum_i f_i P_i per sequence, averaged (DeepSeek-V2 eq. 23-25), without alpha.
-
-    f_i counts how often expert i was chosen, relative to a fair share (no gradient);
-    P_i is its mean score. 1 when all experts are used alike, E/K at worst.
-    """
-    count = routing.scores.shape[1]
-    scores = rearrange(routing.scores, "(b t) e -> b t e", b=sequences)
-    chosen = F.one_hot(routing.experts, count).sum(1).to(scores.dtype)
-    load = rearrange(chosen, "(b t) e -> b t e", b=sequences).mean(1)
-    fair = routing.experts.shape[1] / count
-    return (load / fair * scores.mean(1)).sum(-1).mean()
-
-
-def expert_load(routing: Routing) -> Float[Tensor, " E"]:
-    """Share of the choices that each expert got; sums to 1."""
-    count = routing.scores.shape[1]
-    return torch.bincount(routing.experts.flatten(), minlength=count) / (
-        routing.experts.numel())

@@ -11,9 +11,10 @@ from minicoder.config import ModelConfig
 from minicoder.model.mla import MLA, LatentCache
 from minicoder.model.moe import MLP, Experts, MoE, Router, Routing
 from minicoder.model.norm import RMSNorm
-from minicoder.model.rope import rope_table
+from minicoder.model.rope import Rope, rope_table
 
 Attend = Callable[[int, MLA, Tensor], Tensor]
+Method = Callable[[MLA, Tensor, Tensor, Rope, Tensor | None], Tensor]
 
 
 class Block(nn.Module):
@@ -57,31 +58,27 @@ class Transformer(nn.Module):
         return self.run(tokens, lambda layer, attention, x: attention(x, rope), seen)
 
     def prefill(self, tokens: Int[Tensor, "B T"], cache: LatentCache,
-                mask: Bool[Tensor, "B 1 T T"] | None = None
-                ) -> Float[Tensor, "B T D"]:
-        """Like `forward`, and leaves every layer's latents in the empty `cache`."""
-        rope = rope_table(self.config, 0, tokens.shape[1], self.norm.weight)
+                mask: Bool[Tensor, "B T S"] | None = None) -> Float[Tensor, "B T D"]:
+        """Hidden states of many next tokens, through keys and values of every head.
 
-        def attend(layer: int, attention: MLA, x: Tensor) -> Tensor:
-            latent = cache.append(layer, attention.latent(x, rope))
-            return attention.expanded(x, latent, rope, mask)
-
-        hidden = self.run(tokens, attend)
-        cache.length += tokens.shape[1]
-        return hidden
+        Leaves their latents in `cache`; a long text may come in several calls.
+        """
+        return self._append(tokens, cache, MLA.expanded, mask)
 
     def decode(self, tokens: Int[Tensor, "B T"], cache: LatentCache,
                mask: Bool[Tensor, "B T S"] | None = None) -> Float[Tensor, "B T D"]:
-        """Hidden states of the next tokens, attending to the cached latents.
+        """The same for one or a few tokens, through the latents alone."""
+        return self._append(tokens, cache, MLA.absorbed, mask)
 
-        With T > 1 the caller's `mask` must be causal among the new tokens.
-        """
+    def _append(self, tokens: Int[Tensor, "B T"], cache: LatentCache,
+                method: Method, mask: Bool[Tensor, "B T S"] | None
+                ) -> Float[Tensor, "B T D"]:
         start, stop = cache.length, cache.length + tokens.shape[1]
         rope = rope_table(self.config, start, stop, self.norm.weight)
 
         def attend(layer: int, attention: MLA, x: Tensor) -> Tensor:
-            cached = cache.append(layer, attention.latent(x, rope))
-            return attention.absorbed(x, cached, rope, mask)
+            cached = cache.append(layer, attention.to_cache(x, rope))
+            return method(attention, x, cached, rope, mask)
 
         hidden = self.run(tokens, attend)
         cache.length = stop

@@ -15,7 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from minicoder.errors import UserError, at_least
-from minicoder.model.moe import Routing, expert_balance_loss, expert_load
+from minicoder.model.balance import expert_balance_loss, expert_load
+from minicoder.model.moe import Routing
 from minicoder.model.transformer import MiniCoder
 from minicoder.progress import progress
 from minicoder.stages import read_jsonl, sync, write_text

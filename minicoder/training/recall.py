@@ -66,15 +66,18 @@ class Middles:
         self.tokenizer, self.rows, self.seed = tokenizer, rows, seed
         (newline,) = tokenizer.encode("\n")
         pieces = unshuffled(np.asarray(shards.rows), tokenizer)
-        self.pieces = [
-            [line.tolist() for line in
-             np.split(piece, np.flatnonzero(piece == newline) + 1) if len(line)]
-            for piece in pieces if len(piece)]
+        split = [[line.tolist() for line in
+                  np.split(piece, np.flatnonzero(piece == newline) + 1) if len(line)]
+                 for piece in pieces]
+        # a hole is where more than white space stands
+        holes = [[i for i, line in enumerate(lines)
+                  if tokenizer.decode_bytes(line).strip()] for lines in split]
+        self.pieces = [pair for pair in zip(split, holes, strict=True) if pair[1]]
 
     def hole(self, draw: random.Random) -> Pair:
         """A prompt, and the line that it asks for with its end."""
-        t, lines = self.tokenizer, draw.choice(self.pieces)
-        place = draw.randrange(len(lines))
+        t, (lines, holes) = self.tokenizer, draw.choice(self.pieces)
+        place = draw.choice(holes)
         before, after = (
             [token for line in part for token in line] for part in
             (lines[max(0, place - AROUND):place], lines[place + 1:place + 1 + AROUND]))

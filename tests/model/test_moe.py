@@ -1,4 +1,4 @@
-"""DeepSeekMoE: sorted dispatch against a loop, the router's rules, the balance loss."""
+"""DeepSeekMoE: sorted dispatch against a loop over everything, the router's rules."""
 
 from dataclasses import replace
 
@@ -9,14 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from miniatures import FULL, LITE, SHAPES, random_model
 
-from minicoder.model.moe import (
-    MoE,
-    Router,
-    Routing,
-    expert_balance_loss,
-    expert_load,
-    grouped_linear,
-)
+from minicoder.model.moe import MoE, Router, Routing, grouped_linear
 
 
 def layer_of(config, dtype=torch.float64, seed: int = 0) -> MoE:
@@ -177,46 +170,3 @@ def test_no_shared_experts():
     with torch.no_grad():
         torch.testing.assert_close(layer(x)[0], oracles.moe(layer, x[0]),
                                    rtol=0, atol=1e-12)
-
-
-# --- the balance loss
-
-
-def decided(experts: list[int], scores: torch.Tensor) -> Routing:
-    chosen = torch.tensor(experts)[:, None]
-    return Routing(scores, chosen, scores.gather(1, chosen))
-
-
-def test_balance_loss_of_the_extremes():
-    """4 experts, 1 chosen: all to one with certainty is 4, all alike is 1."""
-    certain = torch.eye(4)[[0] * 8]
-    assert expert_balance_loss(decided([0] * 8, certain), 1).item() == 4
-    fair = decided([0, 1, 2, 3] * 2, torch.full((8, 4), 0.25))
-    assert expert_balance_loss(fair, 1).item() == 1
-    assert expert_load(fair).tolist() == [0.25] * 4
-
-
-def test_balance_is_counted_in_each_sequence():
-    """Two sequences, each to an expert of its own: even together, uneven alone."""
-    apart = decided([0] * 4 + [1] * 4, torch.eye(2)[[0] * 4 + [1] * 4])
-    assert expert_balance_loss(apart, 1).item() == 1
-    assert expert_balance_loss(apart, 2).item() == 2
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_balance_loss_equals_the_loop(shape):
-    layer, x = layer_of(SHAPES[shape]), tokens(3, 10)
-    with torch.no_grad():
-        found = expert_balance_loss(routing_of(layer, x), sequences=3).item()
-        assert found == pytest.approx(oracles.balance_loss(layer.gate, x), rel=1e-12)
-
-
-def test_balance_gradient_flows_through_the_scores_alone():
-    """d loss / d score = f_i / T in each sequence: the count has no gradient."""
-    layer, x = layer_of(LITE), tokens(2, 10)
-    routing = routing_of(layer, x)
-    gradient, = torch.autograd.grad(expert_balance_loss(routing, 2), routing.scores)
-    for number, part in enumerate(routing.experts.chunk(2)):
-        counts = torch.bincount(part.flatten(), minlength=LITE.n_routed_experts)
-        share = counts * LITE.n_routed_experts / LITE.num_experts_per_tok / 10
-        torch.testing.assert_close(gradient[number * 10], share.double() / 10 / 2)

@@ -1,0 +1,1 @@
+"""The exercises of the lesson on MoE (notebook 05), with the mistakes that they catch."""
