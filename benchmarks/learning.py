@@ -23,7 +23,7 @@ from minicoder.evaluation.code import evaluate
 from minicoder.evaluation.compression import bits_per_byte
 from minicoder.evaluation.infilling import exact_match, single_line_holes
 from minicoder.evaluation.language import held_out_texts
-from minicoder.model.checkpoint import load_model
+from minicoder.model.transformer import MiniCoder
 from minicoder.stages import MADE_BY, read_json, write_json
 from minicoder.tokenizer import Tokenizer
 from minicoder.training.pretrain import pretrain
@@ -50,7 +50,7 @@ def twins(run: Path, seed: int, holes: int = 1000) -> dict[str, dict]:
     tokenizer = Tokenizer.load(run / "tokenizer")
     found = {}
     for name, folder in (("FIM 0.5", run / "pretrain"), ("no FIM", plain / "pretrain")):
-        model = load_model(folder)
+        model = MiniCoder.from_pretrained(folder)
         scores = exact_match(model, tokenizer, single_line_holes(texts, holes, seed=1))
         scores.pop("examples")
         found[name] = scores | {"bits_per_byte": bits_per_byte(

@@ -13,8 +13,8 @@ import torch
 from minicoder.alignment.chat import prompt_tokens
 from minicoder.data.fim import infill_prompt
 from minicoder.errors import UserError
-from minicoder.model.checkpoint import load_coder
 from minicoder.model.generate import stream
+from minicoder.model.transformer import MiniCoder
 from minicoder.tokenizer import Tokenizer
 from minicoder.training.loop import pick_device
 
@@ -50,7 +50,7 @@ class Coder:
         device = pick_device()
         if device.type == "cpu":
             torch.set_num_threads(1)  # one token at a time is too little for two
-        self.tokenizer, self.model = load_coder(folder, device)
+        self.tokenizer, self.model = MiniCoder.with_tokenizer(folder, device)
         self.temperature, self.top_p = temperature, top_p
         self.draw = torch.Generator().manual_seed(seed)
 

@@ -270,10 +270,10 @@ for name, c in PRESETS.items():
 # model as an outline, shapes without memory, and count.
 
 # %%
-from minicoder.model.checkpoint import outline
+from minicoder.model.transformer import MiniCoder
 
 for name, c in PRESETS.items():
-    counted = sum(p.numel() for p in outline(c).parameters())
+    counted = sum(p.numel() for p in MiniCoder.outline(c).parameters())
     assert counted == parameter_count(c), name
 print("The formula equals the built model, to the unit, for", ", ".join(PRESETS))
 
@@ -380,9 +380,8 @@ check("tour.bits_per_byte", bits_per_byte)
 
 # %% tags=["nbval-ignore-output"]
 from minicoder.evaluation import compression
-from minicoder.model.checkpoint import load_model
 
-model = load_model(base)
+model = MiniCoder.from_pretrained(base)
 texts = [d.text for d in read_documents(corpus, "heldout", ["code"])][:8]
 ours = compression.bits_per_byte(model, tokenizer, texts, window=256)
 print(f"our model {ours:.2f} bits per byte, "
@@ -468,7 +467,7 @@ for title, program in {
 from minicoder.alignment.feedback import sample_and_judge
 
 samples = sample_and_judge(
-    load_model(tuned), tokenizer, held_out, sandbox, samples=4,
+    MiniCoder.from_pretrained(tuned), tokenizer, held_out, sandbox, samples=4,
     generator=torch.Generator().manual_seed(0))
 verdicts = Counter(sample.verdict for sample in samples)
 for verdict in ("pass", "fail"):

@@ -9,7 +9,6 @@ from miniatures import LITE
 
 from minicoder.alignment.chat import answer_tokens, prompt_tokens
 from minicoder.config import ModelConfig
-from minicoder.model.checkpoint import save_model
 from minicoder.model.transformer import MiniCoder
 from minicoder.stages import stage
 from minicoder.tasks.task import Task
@@ -52,5 +51,5 @@ def answers_of(tasks: Sequence[Task], tokenizer: Tokenizer) -> list[Pair]:
 def save_stage(folder: Path, model: MiniCoder, tokenizer: Tokenizer) -> Path:
     """A checkpoint folder that a stage takes as its input."""
     with stage(folder, "pretrain", {}) as run:
-        save_model(model, run.work, tokenizer)
+        model.save_pretrained(run.work, tokenizer)
     return folder

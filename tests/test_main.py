@@ -14,7 +14,6 @@ from safetensors.torch import load_file, save_file
 from small import new_coder, save_stage
 
 from minicoder.__main__ import COMMANDS, main
-from minicoder.model.checkpoint import save_model
 from minicoder.tokenizer import Tokenizer
 
 
@@ -193,7 +192,7 @@ def test_a_checkpoint_that_is_not_there(said, tmp_path, command):
 
 
 def test_a_model_without_its_tokenizer(said, tmp_path):
-    save_model(random_model(LITE), tmp_path)
+    random_model(LITE).save_pretrained(tmp_path)
     status, _, err = said("complete", "--prompt", "x", "--model", tmp_path)
     assert status == 2 and one_message(err) and "tokenizer.json" in err
 

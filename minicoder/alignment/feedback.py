@@ -13,7 +13,6 @@ import torch
 from minicoder.alignment.chat import program_in, prompt_tokens
 from minicoder.errors import at_least
 from minicoder.execution.sandbox import Job, Sandbox
-from minicoder.model.checkpoint import load_coder
 from minicoder.model.generate import generate
 from minicoder.model.transformer import MiniCoder
 from minicoder.progress import progress
@@ -92,7 +91,7 @@ def feedback(
             return out
         device = pick_device()
         run.device = device.type
-        tokenizer, coder = load_coder(model, device)
+        tokenizer, coder = MiniCoder.with_tokenizer(model, device)
         tasks = sample_tasks(family, prompts, "train", seed + 1)
         found: list[Sample] = []
         with Sandbox() as sandbox:

@@ -21,7 +21,6 @@ from minicoder.alignment.feedback import Sample, sample_and_judge
 from minicoder.alignment.reward_model import RewardModel, score_all
 from minicoder.errors import UserError, at_least
 from minicoder.execution.sandbox import Sandbox
-from minicoder.model.checkpoint import load_coder, load_model, save_model
 from minicoder.model.transformer import MiniCoder
 from minicoder.stages import stage
 from minicoder.tasks.families import sample_tasks
@@ -46,7 +45,7 @@ def advantages(rewards: Float[Tensor, "P G"], eps: float = 1e-6
 
 def k3(log_ratio: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
     """x - ln x - 1 with x = pi_ref / pi: an estimate of KL, never negative (eq. 4)."""
-    return log_ratio.exp() - log_ratio - 1
+    return log_ratio.expm1() - log_ratio  # exact near 0, where exp() - 1 is rounding
 
 
 def grpo_loss(
@@ -165,8 +164,8 @@ def grpo(
             return out
         device = pick_device()
         run.device = device.type
-        tokenizer, coder = load_coder(model, device)
-        reference = load_model(model, device) if beta else None
+        tokenizer, coder = MiniCoder.with_tokenizer(model, device)
+        reference = MiniCoder.from_pretrained(model, device) if beta else None
         scorer = RewardModel.load(reward_model, device) if judge == "model" else None
         with Sandbox() as sandbox:
             rollouts = Rollouts(coder, tokenizer, sandbox, scorer, family, tasks,
@@ -175,7 +174,7 @@ def grpo(
                 coder, lambda step: grpo_step(
                     coder, reference, tokenizer, *rollouts(step), clip, beta),
                 plan, run.work, "grpo")
-        save_model(coder, run.work, tokenizer, chat_template=CHAT_TEMPLATE)
+        coder.save_pretrained(run.work, tokenizer, chat_template=CHAT_TEMPLATE)
         first, last = (mean(m["pass"] for m in part)
                        for part in (metrics[:5], metrics[-5:]))
         run.headline = (f"sampled programs that pass: {first:.0%} → {last:.0%} on "

@@ -19,7 +19,6 @@ from minicoder.alignment.chat import prompt_tokens
 from minicoder.alignment.feedback import Sample, read_samples
 from minicoder.config import ModelConfig
 from minicoder.errors import UserError, at_least
-from minicoder.model.checkpoint import load_coder, load_model, save_model
 from minicoder.model.transformer import MiniCoder
 from minicoder.stages import stage, write_json
 from minicoder.tokenizer import Tokenizer
@@ -51,7 +50,7 @@ class RewardModel(nn.Module):
 
     def save(self, folder: Path, tokenizer: Tokenizer) -> None:
         """Write the body as an ordinary checkpoint, the head beside it."""
-        save_model(self.coder, folder, tokenizer)
+        self.coder.save_pretrained(folder, tokenizer)
         save_file(self.score.state_dict(), folder / "score.safetensors")
 
     @classmethod
@@ -60,7 +59,7 @@ class RewardModel(nn.Module):
         path = Path(folder) / "score.safetensors"
         if not path.exists():
             raise UserError(f"{folder} holds no reward model: {path.name} is missing.")
-        model = cls(load_model(folder, device))
+        model = cls(MiniCoder.from_pretrained(folder, device))
         model.score.load_state_dict(load_file(path, str(device)))
         return model.eval()
 
@@ -146,7 +145,7 @@ def reward(
             return out
         device = pick_device()
         run.device = device.type
-        tokenizer, coder = load_coder(model, device)
+        tokenizer, coder = MiniCoder.with_tokenizer(model, device)
         judge = RewardModel(coder)
         learn, test = split_by_prompt(read_samples(samples), held_out, seed)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from minicoder.alignment.chat import CHAT_TEMPLATE, answer_tokens, prompt_tokens
 from minicoder.errors import at_least
-from minicoder.model.checkpoint import load_coder, save_model
+from minicoder.model.transformer import MiniCoder
 from minicoder.stages import stage
 from minicoder.tasks.families import noisy_solution, sample_tasks
 from minicoder.training.batches import answer_batch
@@ -50,7 +50,7 @@ def sft(
             return out
         device = pick_device()
         run.device = device.type
-        tokenizer, coder = load_coder(model, device)
+        tokenizer, coder = MiniCoder.with_tokenizer(model, device)
         draw = random.Random(seed)
         pairs = [
             (prompt_tokens(t.prompt, tokenizer),
@@ -63,7 +63,7 @@ def sft(
             return balanced_loss(coder, tokens, targets, balance)
 
         metrics = train(coder, step_loss, plan, run.work, "sft")
-        save_model(coder, run.work, tokenizer, chat_template=CHAT_TEMPLATE)
+        coder.save_pretrained(run.work, tokenizer, chat_template=CHAT_TEMPLATE)
         run.headline = (f"loss {metrics[0]['language_loss']:.2f} → "
                         f"{metrics[-1]['language_loss']:.2f} nats per answer token")
     return out

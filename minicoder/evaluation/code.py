@@ -12,7 +12,6 @@ from minicoder.errors import UserError, at_least
 from minicoder.evaluation.intervals import bootstrap
 from minicoder.evaluation.pass_at_k import pass_at_k
 from minicoder.execution.sandbox import Sandbox
-from minicoder.model.checkpoint import load_coder
 from minicoder.model.transformer import MiniCoder
 from minicoder.progress import progress
 from minicoder.stages import stage, write_json
@@ -91,7 +90,7 @@ def evaluate(
         rows, last = [], []
         with Sandbox() as sandbox:
             for name, folder in zip(names, models, strict=True):
-                tokenizer, coder = load_coder(folder, device)
+                tokenizer, coder = MiniCoder.with_tokenizer(folder, device)
                 sampled = solve(coder, tokenizer, held_out, sandbox, samples,
                                 temperature, seed, name=name)
                 last = solve(coder, tokenizer, held_out, sandbox, 1, 0.0, seed,

@@ -13,7 +13,6 @@ from minicoder.evaluation.compression import (
 )
 from minicoder.evaluation.infilling import exact_match, single_line_holes
 from minicoder.evaluation.needle import needle_grid
-from minicoder.model.checkpoint import load_coder
 from minicoder.model.transformer import MiniCoder
 from minicoder.stages import stage, write_json
 from minicoder.training.loop import pick_device
@@ -73,8 +72,8 @@ def language(
             return out
         device = pick_device()
         run.device = device.type
-        tokenizer, short = load_coder(model, device)
-        _, long = load_coder(extended, device)
+        tokenizer, short = MiniCoder.with_tokenizer(model, device)
+        _, long = MiniCoder.with_tokenizer(extended, device)
         window = short.config.max_position_embeddings
         texts = {kind: texts for kind, size in (
             ("code", kilobytes * 1000), ("math", kilobytes * 333),

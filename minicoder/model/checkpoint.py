@@ -2,7 +2,8 @@
 
 A folder with config.json, generation_config.json and weights in safetensors, in one
 file or in shards with an index. The experts that `moe.py` stacks are stored one by one.
-A model is filled only after every name and shape has been compared.
+A model is filled only after every name and shape has been compared. `Pretrained` gives
+`MiniCoder` these methods, so that `transformer.py` holds the model and nothing else.
 """
 
 from __future__ import annotations
@@ -18,12 +19,11 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from minicoder.config import ModelConfig, parameter_count
 from minicoder.errors import UserError
-from minicoder.model.transformer import MiniCoder
 from minicoder.model.weights import INDEX, WEIGHTS, Stored, read_weights
 from minicoder.stages import read_json, sync
 from minicoder.tokenizer import Tokenizer
@@ -41,13 +41,7 @@ class _Unfilled(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def outline(config: ModelConfig) -> MiniCoder:
-    """A model of names and shapes only, on the meta device: any size fits."""
-    with torch.device("meta"), _Unfilled():
-        return MiniCoder(config)
-
-
-def released(model: MiniCoder) -> Iterator[tuple[str, Tensor]]:
+def released(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """The name in the checkpoint and a view into the model, for every tensor."""
     for name, tensor in model.state_dict().items():
         prefix, _, kind = name.rpartition(".")
@@ -63,43 +57,8 @@ def released(model: MiniCoder) -> Iterator[tuple[str, Tensor]]:
                 yield f"{prefix}.{expert}.up_proj.weight", up
 
 
-def save_model(model: MiniCoder, folder: Path, tokenizer: Tokenizer | None = None,
-               chat_template: str | None = None, shard_bytes: int = SHARD_BYTES
-               ) -> None:
-    """Write `model` into `folder`, in shards when it exceeds `shard_bytes`.
-
-    Everything is written aside and flushed before the first old file is replaced, so
-    that a full disk (`OSError` or `SafetensorError`) leaves the folder as it was.
-    Raises `UserError` when the tokenizer has more tokens than the model.
-    """
-    folder, rows = Path(folder), model.config.vocab_size
-    if tokenizer and tokenizer.vocab_size > rows:
-        raise UserError(f"The tokenizer has {tokenizer.vocab_size} tokens, and the "
-                        f"model's vocab_size is {rows}.")
-    aside = folder / "unfinished"
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    try:
-        _write_configs(model, aside, tokenizer)
-        _write_weights(model, aside, shard_bytes)
-        if tokenizer:
-            tokenizer.save(aside, chat_template)
-        for path in aside.iterdir():
-            sync(path)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
-    written = {path.name for path in aside.iterdir()}
-    for name in sorted(written):
-        os.replace(aside / name, folder / name)
-    for old in {folder / INDEX, folder / WEIGHTS, *folder.glob("model-*.safetensors")}:
-        if old.name not in written:
-            old.unlink(missing_ok=True)
-    aside.rmdir()
-    sync(folder)
-
-
-def _write_configs(model: MiniCoder, folder: Path, tokenizer: Tokenizer | None) -> None:
+def _write_configs(model: Pretrained, folder: Path, tokenizer: Tokenizer | None
+                   ) -> None:
     ids = {"bos_token_id": tokenizer and tokenizer.bos,
            "eos_token_id": tokenizer and tokenizer.eos}
     dtype = str(model.lm_head.weight.dtype).removeprefix("torch.")
@@ -112,7 +71,7 @@ def _write_configs(model: MiniCoder, folder: Path, tokenizer: Tokenizer | None) 
         (folder / name).write_text(json.dumps(values, indent=2) + "\n")
 
 
-def _write_weights(model: MiniCoder, folder: Path, shard_bytes: int) -> None:
+def _write_weights(model: Pretrained, folder: Path, shard_bytes: int) -> None:
     shards: list[dict[str, Tensor]] = [{}]
     room = shard_bytes
     for name, tensor in released(model):
@@ -134,51 +93,6 @@ def _write_weights(model: MiniCoder, folder: Path, shard_bytes: int) -> None:
         size = sum(tensor.nbytes for _, tensor in released(model))
         index = {"metadata": {"total_size": size}, "weight_map": places}
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
-
-
-def load_model(folder: Path, device: torch.device | str = "cpu",
-               dtype: torch.dtype | None = None) -> MiniCoder:
-    """Open a checkpoint: ours, transformers', or a released one.
-
-    `dtype` converts; without it the widest stored type is kept. Needs the memory of the
-    model and of one tensor. Raises `UserError` when the configuration does not fit, a
-    file is broken, or a tensor is missing, extra, mis-shaped or not finite.
-    """
-    folder = Path(folder)
-    config = ModelConfig.load(folder)
-    stored = {name: entry for name, entry in read_weights(folder).items()
-              if not name.endswith("rotary_emb.inv_freq")}  # made from the config
-    _refuse_giants(config, stored, folder)
-    model = outline(config)
-    _compare(folder, stored, {name: tuple(t.shape) for name, t in released(model)})
-    dtype = dtype or reduce(torch.promote_types, (s.dtype for s in stored.values()))
-    model = model.to(dtype).to_empty(device=device)
-    for name, target in released(model):
-        source = stored[name].tensor()
-        if not all(edge.isfinite() for edge in source.aminmax()):
-            raise UserError(f"{stored[name].path}: {name} holds infinities or NaN.")
-        target.copy_(source)
-    return model
-
-
-def load_coder(folder: Path, device: torch.device | str = "cpu"
-               ) -> tuple[Tokenizer, MiniCoder]:
-    """A checkpoint with the tokenizer in its folder; `UserError` if they do not fit.
-
-    The ids of the control tokens, in config.json, come right after the vocabulary: a
-    tokenizer of another size has others.
-    """
-    folder, tokenizer = Path(folder), Tokenizer.load(folder)
-    rows = ModelConfig.load(folder).vocab_size
-    if tokenizer.vocab_size > rows:
-        raise UserError(f"{folder}: tokenizer.json has {tokenizer.vocab_size} tokens, "
-                        f"and vocab_size in config.json is {rows}.")
-    config = read_json(folder / "config.json")
-    for key, own in (("bos_token_id", tokenizer.bos), ("eos_token_id", tokenizer.eos)):
-        if config.get(key) not in (None, own):
-            raise UserError(f"{folder}: {key} is {config[key]} in config.json, {own} "
-                            "in tokenizer.json, which belongs to another model.")
-    return tokenizer, load_model(folder, device)
 
 
 def _refuse_giants(config: ModelConfig, stored: dict[str, Stored], folder: Path
@@ -206,3 +120,100 @@ def _compare(folder: Path, stored: dict[str, Stored],
              + [f"... and {len(kind) - 3} more of these"] * (len(kind) > 3)]
     raise UserError(f"{folder} does not hold the model of its config.json, "
                     f"{sum(map(len, kinds))} tensors differ:\n  " + "\n  ".join(lines))
+
+
+class Pretrained(nn.Module):
+    """A model that a folder holds; `cls(config)` builds one."""
+
+    config: ModelConfig
+
+    @classmethod
+    def outline(cls, config: ModelConfig) -> Pretrained:
+        """A model of names and shapes only, on the meta device: any size fits."""
+        with torch.device("meta"), _Unfilled():
+            return cls(config)
+
+    @classmethod
+    def from_pretrained(cls, folder: Path, device: torch.device | str = "cpu",
+                        dtype: torch.dtype | None = None) -> Pretrained:
+        """Open a checkpoint: ours, transformers', or a released one.
+
+        `dtype` converts; without it the widest stored type is kept. Needs the memory of
+        the model and of one tensor. Raises `UserError` when the configuration does not
+        fit, a file is broken, or a tensor is missing, extra, mis-shaped or not finite.
+        """
+        folder = Path(folder)
+        config = ModelConfig.load(folder)
+        stored = {name: entry for name, entry in read_weights(folder).items()
+                  if not name.endswith("rotary_emb.inv_freq")}  # made from the config
+        _refuse_giants(config, stored, folder)
+        model = cls.outline(config)
+        _compare(folder, stored, {name: tuple(t.shape) for name, t in released(model)})
+        dtype = dtype or reduce(torch.promote_types,
+                                (entry.dtype for entry in stored.values()))
+        model = model.to(dtype).to_empty(device=device)
+        for name, target in released(model):
+            source = stored[name].tensor()
+            if not all(edge.isfinite() for edge in source.aminmax()):
+                raise UserError(f"{stored[name].path}: {name} holds infinities or NaN.")
+            target.copy_(source)
+        return model
+
+    @classmethod
+    def with_tokenizer(cls, folder: Path, device: torch.device | str = "cpu"
+                       ) -> tuple[Tokenizer, Pretrained]:
+        """The tokenizer of a folder and its model; `UserError` if they do not fit.
+
+        The ids of the control tokens, in config.json, come right after the vocabulary:
+        a tokenizer of another size has others.
+        """
+        folder, tokenizer = Path(folder), Tokenizer.load(folder)
+        rows = ModelConfig.load(folder).vocab_size
+        if tokenizer.vocab_size > rows:
+            raise UserError(f"{folder}: tokenizer.json has {tokenizer.vocab_size} "
+                            f"tokens, and vocab_size in config.json is {rows}.")
+        config = read_json(folder / "config.json")
+        for key, own in (("bos_token_id", tokenizer.bos),
+                         ("eos_token_id", tokenizer.eos)):
+            if config.get(key) not in (None, own):
+                raise UserError(
+                    f"{folder}: {key} is {config[key]} in config.json, {own} in "
+                    "tokenizer.json, which belongs to another model.")
+        return tokenizer, cls.from_pretrained(folder, device)
+
+    def save_pretrained(self, folder: Path, tokenizer: Tokenizer | None = None,
+                        chat_template: str | None = None, shard_bytes: int = SHARD_BYTES
+                        ) -> None:
+        """Write the model into `folder`, in shards when it exceeds `shard_bytes`.
+
+        Everything is written aside and flushed before the first old file is replaced,
+        so that a full disk (`OSError` or `SafetensorError`) leaves the folder as it
+        was.
+        Raises `UserError` when the tokenizer has more tokens than the model.
+        """
+        folder, rows = Path(folder), self.config.vocab_size
+        if tokenizer and tokenizer.vocab_size > rows:
+            raise UserError(f"The tokenizer has {tokenizer.vocab_size} tokens, and the "
+                            f"model's vocab_size is {rows}.")
+        aside = folder / "unfinished"
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        try:
+            _write_configs(self, aside, tokenizer)
+            _write_weights(self, aside, shard_bytes)
+            if tokenizer:
+                tokenizer.save(aside, chat_template)
+            for path in aside.iterdir():
+                sync(path)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+        written = {path.name for path in aside.iterdir()}
+        for name in sorted(written):
+            os.replace(aside / name, folder / name)
+        shards = folder.glob("model-*.safetensors")
+        for old in {folder / INDEX, folder / WEIGHTS, *shards}:
+            if old.name not in written:
+                old.unlink(missing_ok=True)
+        aside.rmdir()
+        sync(folder)

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from minicoder.config import ModelConfig
+from minicoder.model.checkpoint import Pretrained
 from minicoder.model.mla import MLA, LatentCache
 from minicoder.model.moe import MLP, Experts, MoE, Router, Routing
 from minicoder.model.norm import RMSNorm
@@ -85,7 +86,7 @@ class Transformer(nn.Module):
         return hidden
 
 
-class MiniCoder(nn.Module):
+class MiniCoder(Pretrained):
     """The language model: hidden states times the output matrix."""
 
     def __init__(self, config: ModelConfig) -> None:

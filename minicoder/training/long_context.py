@@ -9,7 +9,6 @@ from torch import Tensor
 from minicoder.config import extended
 from minicoder.data.packing import Shards
 from minicoder.errors import UserError, at_least
-from minicoder.model.checkpoint import load_coder, save_model
 from minicoder.model.transformer import MiniCoder
 from minicoder.stages import stage
 from minicoder.training.loop import Plan, balanced_loss, pick_device, train
@@ -54,7 +53,7 @@ def extend(
             return out
         device = pick_device()
         run.device = device.type
-        tokenizer, base = load_coder(model, device)
+        tokenizer, base = MiniCoder.with_tokenizer(model, device)
         coder = stretch(base, factor, mscale)
         window = coder.config.max_position_embeddings
         if rows.sequence_length > window:
@@ -68,7 +67,7 @@ def extend(
         needles = Recall(tokenizer, rows, batch, rows.sequence_length, seed)
         step_loss = with_answers(coder, step_loss, [needles], 0)
         metrics = train(coder, step_loss, plan, run.work, "extend")
-        save_model(coder, run.work, tokenizer)
+        coder.save_pretrained(run.work, tokenizer)
         run.headline = (f"window {window // factor:.0f} → {window} tokens, loss "
                         f"{metrics[-1]['language_loss']:.2f} nats per token")
     return out

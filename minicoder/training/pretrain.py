@@ -10,7 +10,6 @@ from torch import Tensor
 from minicoder.config import preset
 from minicoder.data.packing import Shards
 from minicoder.errors import at_least
-from minicoder.model.checkpoint import save_model
 from minicoder.model.transformer import MiniCoder
 from minicoder.stages import stage
 from minicoder.tokenizer import Tokenizer
@@ -66,7 +65,7 @@ def pretrain(
             answers.append(middles)
         step_loss = with_answers(coder, step_loss, answers, steps - recall)
         metrics = train(coder, step_loss, plan, run.work, "pretrain")
-        save_model(coder, run.work, words)
+        coder.save_pretrained(run.work, words)
         tail = metrics[-10:]
         loss = sum(m["language_loss"] for m in tail) / len(tail)
         seen = steps * batch * rows.sequence_length

@@ -8,8 +8,8 @@ from transformers import AutoTokenizer
 from minicoder.alignment.chat import chat_text, prompt_tokens
 from minicoder.alignment.sft import sft
 from minicoder.errors import UserError
-from minicoder.model.checkpoint import load_model
 from minicoder.model.generate import generate
+from minicoder.model.transformer import MiniCoder
 
 SETTINGS = dict(tasks=1, steps=50, batch=1, lr=1e-2, warmup=3, right=1.0, seed=1)
 
@@ -23,8 +23,9 @@ def test_it_learns_to_answer_and_to_stop(tuned, tasks, tokenizer):
     lines = [json.loads(line)
              for line in (tuned / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["language_loss"] < 0.2 < 4 < lines[0]["language_loss"]
-    (answer,) = generate(load_model(tuned), [prompt_tokens(tasks[0].prompt, tokenizer)],
-                         64, tokenizer.eos)
+    (answer,) = generate(
+        MiniCoder.from_pretrained(tuned), [prompt_tokens(tasks[0].prompt, tokenizer)],
+        64, tokenizer.eos)
     assert answer[-1] == tokenizer.eos
     assert tokenizer.decode(answer[:-1]) == " " + tasks[0].canonical_solution.strip()
 

@@ -13,9 +13,10 @@ from minicoder.tokenizer import Tokenizer
 @pytest.fixture(scope="session")
 def file():
     draw = random.Random(0)
-    return "".join(f"{draw.choice(['total', 'count', 'value'])}_{i} = "
-                   f"{draw.choice(['min', 'max', 'sum'])}(items[{draw.randrange(9)}:])"
-                   "\n" for i in range(9))
+    return "def work(items):\n" + "".join(
+        f"    {draw.choice(['total', 'count', 'value'])}_{i} = "
+        f"{draw.choice(['min', 'max', 'sum'])}(items[{draw.randrange(9)}:])\n"
+        for i in range(9))
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from minicoder.data.needles import LETTERS, STATEMENT
 from minicoder.data.sources import Document
 from minicoder.evaluation.compression import bits_per_byte, gzip_bits_per_byte
 from minicoder.evaluation.language import DEPTHS, held_out_texts, language
-from minicoder.model.checkpoint import load_model
+from minicoder.model.transformer import MiniCoder
 from minicoder.stages import stage
 from minicoder.tokenizer import Tokenizer
 from minicoder.training.long_context import stretch
@@ -22,8 +22,9 @@ def corpus(tmp_path_factory):
     names = {kind: [f"{kind}{i}.py" for i in range(400)
                     if is_held_out(f"{kind}{i}.py")][:4]
              for kind in ("code", "math", "text")}
-    documents = [Document("".join(f"{kind}_{n} = {name!r}[{n}]\n" for n in range(30)),
-                          name, "Python", kind, "o", "MIT")
+    documents = [Document(f"def {kind}():\n" + "".join(
+        f"    {kind}_{n} = {name!r}[{n}]\n" for n in range(30)), name, "Python", kind,
+        "o", "MIT")
                  for kind, found in names.items() for name in found]
     with stage(out, "data", {}) as run:
         write_documents([*documents, Document(
@@ -60,7 +61,7 @@ def test_the_stage_writes_what_its_parts_say(corpus, folders, tmp_path):
     for key, folder in (("bits_per_byte", folders[0]),
                         ("bits_per_byte_extended", folders[1])):
         assert scores[key]["code"] == pytest.approx(
-            bits_per_byte(load_model(folder), words, texts, 256))
+            bits_per_byte(MiniCoder.from_pretrained(folder), words, texts, 256))
     assert scores["gzip"]["code"] == gzip_bits_per_byte(texts)
     assert set(scores["xz"]) == {"code", "math", "text"}
     assert scores["infilling"]["fim"]["n"] == len(scores["examples"]) == 3

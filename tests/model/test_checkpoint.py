@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from minicoder.config import PRESETS, ModelConfig
 from minicoder.errors import UserError
-from minicoder.model.checkpoint import load_model, outline, released, save_model
+from minicoder.model.checkpoint import released
 from minicoder.model.transformer import MiniCoder
 from minicoder.stages import peak_memory, reset_peak_memory, stage
 from minicoder.tokenizer import Tokenizer
@@ -78,14 +78,14 @@ def released_shapes(which: int, layers: int, experts: int) -> dict[str, tuple]:
     ("lite_16b", 0, 27, 64, 5_291), ("full_236b", 1, 60, 160, 29_102)])
 def test_names_and_shapes_are_the_released_ones(name, which, layers, experts, count):
     found = {name: tuple(tensor.shape)
-             for name, tensor in released(outline(PRESETS[name]))}
+             for name, tensor in released(MiniCoder.outline(PRESETS[name]))}
     assert found == released_shapes(which, layers, experts)
     assert len(found) == count
 
 
 def test_experts_are_unstacked_gate_before_up(tmp_path):
     model = random_model(LITE)
-    save_model(model, tmp_path)
+    model.save_pretrained(tmp_path)
     stored = load_file(tmp_path / "model.safetensors")
     experts = model.model.layers[2].mlp.experts
     for e in range(LITE.n_routed_experts):
@@ -103,8 +103,8 @@ def test_experts_are_unstacked_gate_before_up(tmp_path):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_round_trip(tmp_path, shape, dtype):
     model = random_model(replace(SHAPES[shape], rope_scaling=YARN), dtype)
-    save_model(model, tmp_path)
-    found = load_model(tmp_path)
+    model.save_pretrained(tmp_path)
+    found = MiniCoder.from_pretrained(tmp_path)
     assert found.config == model.config
     assert same(found, model)
     assert all(weight.requires_grad for weight in found.parameters())
@@ -115,7 +115,7 @@ def test_round_trip(tmp_path, shape, dtype):
 
 def test_shards(tmp_path):
     model = random_model(FULL)
-    save_model(model, tmp_path, shard_bytes=100_000)
+    model.save_pretrained(tmp_path, shard_bytes=100_000)
     index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
     files = sorted(set(index["weight_map"].values()))
     assert len(files) > 3
@@ -123,18 +123,18 @@ def test_shards(tmp_path):
     assert index["metadata"]["total_size"] == sum(
         weight.nbytes for weight in model.parameters())
     assert all((tmp_path / file).stat().st_size < 120_000 for file in files)
-    assert same(load_model(tmp_path), model)
+    assert same(MiniCoder.from_pretrained(tmp_path), model)
     other = AutoModelForCausalLM.from_pretrained(tmp_path, local_files_only=True)
     assert sum(p.numel() for p in other.parameters()) == sum(
         p.numel() for p in model.parameters())
 
-    save_model(model, tmp_path)  # one file replaces them all, the index too
+    model.save_pretrained(tmp_path)  # one file replaces them all, the index too
     assert names(tmp_path) == PLAIN
-    assert same(load_model(tmp_path), model)
+    assert same(MiniCoder.from_pretrained(tmp_path), model)
 
 
 def test_transformers_finds_every_tensor_and_no_other(tmp_path):
-    save_model(random_model(LITE, torch.float32), tmp_path)
+    random_model(LITE, torch.float32).save_pretrained(tmp_path)
     other, report = AutoModelForCausalLM.from_pretrained(
         tmp_path, local_files_only=True, output_loading_info=True)
     assert other.dtype == torch.float32
@@ -149,7 +149,7 @@ def tokenizer() -> Tokenizer:
 
 def test_tokenizer_and_sampling_go_with_the_model(tmp_path, tokenizer):
     model = random_model(replace(LITE, vocab_size=tokenizer.vocab_size))
-    save_model(model, tmp_path, tokenizer, chat_template="{{ bos_token }}")
+    model.save_pretrained(tmp_path, tokenizer, chat_template="{{ bos_token }}")
     assert Tokenizer.load(tmp_path).tokens == tokenizer.tokens
     config = json.loads((tmp_path / "config.json").read_text())
     assert (config["bos_token_id"], config["eos_token_id"]) == (
@@ -166,12 +166,12 @@ def test_tokenizer_and_sampling_go_with_the_model(tmp_path, tokenizer):
 
 def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(tmp_path, tokenizer):
     with pytest.raises(UserError, match="tokenizer has 270 tokens.*vocab_size is 101"):
-        save_model(random_model(LITE), tmp_path / "new", tokenizer)
+        random_model(LITE).save_pretrained(tmp_path / "new", tokenizer)
     assert not (tmp_path / "new").exists()
 
 
 def test_other_users_may_read_a_checkpoint(tmp_path):
-    save_model(random_model(LITE), tmp_path)
+    random_model(LITE).save_pretrained(tmp_path)
     (tmp_path / "made").touch()
     assert {path.stat().st_mode for path in tmp_path.iterdir()} == {
         (tmp_path / "made").stat().st_mode}
@@ -179,8 +179,9 @@ def test_other_users_may_read_a_checkpoint(tmp_path):
 
 def test_conversion_while_loading(tmp_path):
     model = random_model(LITE, torch.float32)
-    save_model(model, tmp_path)
-    assert same(load_model(tmp_path, dtype=torch.bfloat16), model.to(torch.bfloat16))
+    model.save_pretrained(tmp_path)
+    found = MiniCoder.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    assert same(found, model.to(torch.bfloat16))
 
 
 def rewrite(folder: Path, change) -> None:
@@ -192,29 +193,30 @@ def rewrite(folder: Path, change) -> None:
 
 def test_mixed_types_keep_the_widest(tmp_path):
     model = random_model(LITE, torch.bfloat16)
-    save_model(model, tmp_path)
+    model.save_pretrained(tmp_path)
     rewrite(tmp_path, lambda t: t.update(
         {name: value.float() for name, value in t.items() if ".mlp.gate." in name}))
-    found = load_model(tmp_path)
+    found = MiniCoder.from_pretrained(tmp_path)
     assert found.lm_head.weight.dtype == torch.float32
     assert same(found, model.float())
 
 
 def test_rotary_tables_in_a_checkpoint_are_passed_over(tmp_path):
     model = random_model(LITE)
-    save_model(model, tmp_path)
+    model.save_pretrained(tmp_path)
     rewrite(tmp_path, lambda t: t.update(
         {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}))
-    assert same(load_model(tmp_path), model)
+    assert same(MiniCoder.from_pretrained(tmp_path), model)
 
 
 def test_absent_mscale_means_what_it_means_to_transformers(tmp_path):
     """Without mscale_all_dim the softmax scale is left alone, and cos and sin grow."""
-    save_model(random_model(replace(LITE, rope_scaling=YARN), torch.float32), tmp_path)
+    config = replace(LITE, rope_scaling=YARN)
+    random_model(config, torch.float32).save_pretrained(tmp_path)
     values = json.loads((tmp_path / "config.json").read_text())
     del values["rope_scaling"]["mscale"], values["rope_scaling"]["mscale_all_dim"]
     (tmp_path / "config.json").write_text(json.dumps(values))
-    model = load_model(tmp_path)
+    model = MiniCoder.from_pretrained(tmp_path)
     tokens = random_tokens(LITE, 1, 12)
     other = AutoModelForCausalLM.from_pretrained(tmp_path, local_files_only=True)
     with torch.no_grad():
@@ -228,11 +230,11 @@ def test_absent_mscale_means_what_it_means_to_transformers(tmp_path):
                     reason="only Linux tells the peak of a part of a run")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_loading_needs_the_model_and_one_tensor(tmp_path, dtype):
-    save_model(MiniCoder(PRESETS["nano"]), tmp_path)
+    MiniCoder(PRESETS["nano"]).save_pretrained(tmp_path)
     stored = (tmp_path / "model.safetensors").stat().st_size / 2**20
     reset_peak_memory()
     before = peak_memory()
-    model = load_model(tmp_path, dtype=dtype)
+    model = MiniCoder.from_pretrained(tmp_path, dtype=dtype)
     size = sum(weight.nbytes for weight in model.parameters()) / 2**20
     assert peak_memory() - before < size + stored / 4
 
@@ -243,7 +245,7 @@ def test_loading_needs_the_model_and_one_tensor(tmp_path, dtype):
 @pytest.fixture(scope="module")
 def good(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("good")
-    save_model(random_model(LITE), folder)
+    random_model(LITE).save_pretrained(folder)
     return folder
 
 
@@ -260,7 +262,7 @@ def test_all_that_is_wrong_is_listed_at_once(folder):
 
     rewrite(folder, change)
     with pytest.raises(UserError) as caught:
-        load_model(folder)
+        MiniCoder.from_pretrained(folder)
     text = str(caught.value)
     assert f"{folder} does not hold the model of its config.json, 3 tensors" in text
     assert "\n  lm_head.weight is missing" in text
@@ -271,7 +273,7 @@ def test_all_that_is_wrong_is_listed_at_once(folder):
 def test_a_long_list_is_cut(folder):
     rewrite(folder, lambda t: [t.pop(name) for name in list(t) if ".experts." in name])
     with pytest.raises(UserError, match="48 tensors differ") as caught:
-        load_model(folder)
+        MiniCoder.from_pretrained(folder)
     assert str(caught.value).count("\n") == 4
     assert "... and 45 more of these" in str(caught.value)
 
@@ -298,7 +300,7 @@ def edit(folder: Path, **values) -> None:
 def test_weights_that_do_not_fit_the_configuration(folder, values, message):
     edit(folder, **values)
     with pytest.raises(UserError, match=rf"(?s){folder}.*{message}"):
-        load_model(folder)
+        MiniCoder.from_pretrained(folder)
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
@@ -308,7 +310,7 @@ def test_a_number_that_is_none_is_named(folder, value):
 
     rewrite(folder, change)
     with pytest.raises(UserError, match=r"experts\.3\.up_proj\.weight holds inf"):
-        load_model(folder)
+        MiniCoder.from_pretrained(folder)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
@@ -317,22 +319,22 @@ def test_a_file_that_is_missing_or_cut_is_named(folder, name):
     for size in (0, 7, len(whole) // 2, len(whole) - 3):
         (folder / name).write_bytes(whole[:size])
         with pytest.raises(UserError, match=name):
-            load_model(folder)
+            MiniCoder.from_pretrained(folder)
     (folder / name).unlink()
     with pytest.raises(UserError, match=name):
-        load_model(folder)
+        MiniCoder.from_pretrained(folder)
 
 
 def test_integers_are_no_weights(folder):
     rewrite(folder, lambda t: t.update(
         {"lm_head.weight": torch.zeros(101, 32, dtype=torch.int8)}))
     with pytest.raises(UserError, match=r"lm_head\.weight is of type I8"):
-        load_model(folder)
+        MiniCoder.from_pretrained(folder)
 
 
 def test_a_folder_that_is_none(tmp_path):
     with pytest.raises(UserError, match="config.json cannot be read"):
-        load_model(tmp_path / "none")
+        MiniCoder.from_pretrained(tmp_path / "none")
 
 
 # --- a full disk
@@ -353,18 +355,18 @@ def files_of_at_most(size: int):
 def test_a_full_disk_leaves_the_old_checkpoint(folder, size):
     model = random_model(LITE, seed=1)
     with files_of_at_most(size), pytest.raises(Exception, match="(Errno|error) 27"):
-        save_model(model, folder)
+        model.save_pretrained(folder)
     assert names(folder) == PLAIN
-    assert same(load_model(folder), random_model(LITE))
-    save_model(model, folder)
-    assert same(load_model(folder), model)
+    assert same(MiniCoder.from_pretrained(folder), random_model(LITE))
+    model.save_pretrained(folder)
+    assert same(MiniCoder.from_pretrained(folder), model)
 
 
 def test_a_stage_says_it_in_one_sentence(tmp_path):
     with pytest.raises(UserError, match="The disk is full"):
         with stage(tmp_path / "pretrain", "pretrain", {}) as run:
             with files_of_at_most(100_000):
-                save_model(random_model(LITE), run.work)
+                random_model(LITE).save_pretrained(run.work)
     assert not (tmp_path / "pretrain").exists()
 
 
@@ -374,13 +376,13 @@ def test_interrupted_saving_leaves_the_old_checkpoint(folder, monkeypatch):
 
     monkeypatch.setattr("minicoder.model.checkpoint.sync", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        save_model(random_model(FULL), folder)
+        random_model(FULL).save_pretrained(folder)
     monkeypatch.undo()
     assert names(folder) == PLAIN
     assert ModelConfig.load(folder) == LITE
-    assert same(load_model(folder), random_model(LITE))
+    assert same(MiniCoder.from_pretrained(folder), random_model(LITE))
     (folder / "unfinished").mkdir()  # what a kill leaves behind
     (folder / "unfinished" / "model.safetensors").write_bytes(b"half")
-    assert same(load_model(folder), random_model(LITE))
-    save_model(random_model(FULL), folder)
+    assert same(MiniCoder.from_pretrained(folder), random_model(LITE))
+    random_model(FULL).save_pretrained(folder)
     assert names(folder) == PLAIN

@@ -30,7 +30,7 @@ from transformers.models.deepseek_v2 import modeling_deepseek_v2
 
 from minicoder.config import PRESETS, parameter_count, preset
 from minicoder.model import mla as mla_module
-from minicoder.model.checkpoint import load_model, outline, released, save_model
+from minicoder.model.checkpoint import released
 from minicoder.model.generate import visible
 from minicoder.model.mla import LatentCache
 from minicoder.model.moe import Routing
@@ -97,7 +97,7 @@ def test_logits_equal_transformers(tmp_path, shape, yarn, size, dtype):
     config = replace(SHAPES[shape], rope_scaling=YARNS[yarn])
     config = wider(config) if size == "wide" else config
     model = random_model(config, dtype)
-    save_model(model, tmp_path)
+    model.save_pretrained(tmp_path)
     with peer(tmp_path, dtype) as other:
         for length in (17, 80):
             assert difference(model, other, length).max() < TOLERANCE[dtype]
@@ -114,7 +114,7 @@ def test_logits_equal_on_the_way_back(tmp_path, shape, yarn, dtype):
         made = AutoModelForCausalLM.from_config(
             AutoConfig.for_model(values.pop("model_type"), **values))
     made.to(dtype).save_pretrained(tmp_path)
-    model = load_model(tmp_path)
+    model = MiniCoder.from_pretrained(tmp_path)
     assert model.config == config
     assert model.lm_head.weight.dtype == dtype
     with peer(tmp_path, dtype) as other:
@@ -124,14 +124,14 @@ def test_logits_equal_on_the_way_back(tmp_path, shape, yarn, dtype):
 def test_a_dense_model_equals_transformers(tmp_path):
     config = replace(LITE, n_routed_experts=None, n_shared_experts=None)
     model = random_model(config)
-    save_model(model, tmp_path)
+    model.save_pretrained(tmp_path)
     with peer(tmp_path, torch.float64) as other:
         assert difference(model, other, 20).max() < TOLERANCE[torch.float64]
 
 
 def test_two_famous_mistakes_lie_far_outside_the_tolerance(tmp_path, monkeypatch):
     model = random_model(replace(LITE, rope_scaling=YARN))
-    save_model(model, tmp_path)
+    model.save_pretrained(tmp_path)
     with peer(tmp_path, torch.float64) as other:
         for layer in model.model.layers:  # transformers before 5.15.1
             layer.self_attn.scale = LITE.qk_head_dim ** -0.5
@@ -139,7 +139,7 @@ def test_two_famous_mistakes_lie_far_outside_the_tolerance(tmp_path, monkeypatch
         assert error[0] < 1e-10  # a softmax over one key hides the scale
         assert error[1:].max() > 1e-2
 
-        model = load_model(tmp_path)
+        model = MiniCoder.from_pretrained(tmp_path)
 
         def rotate_half(x, rope):  # most first ports of this checkpoint
             cos, sin = (torch.cat((part, part), dim=-1) for part in rope)
@@ -160,7 +160,7 @@ def test_counts_are_those_of_the_formula_and_of_transformers(tmp_path, name):
     (tmp_path / "config.json").write_text(json.dumps(config.to_json()))
     with torch.device("meta"):
         other = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(tmp_path))
-    for model in (outline(config), other):
+    for model in (MiniCoder.outline(config), other):
         assert sum(p.numel() for p in model.parameters()) == parameter_count(config)
 
 
@@ -169,7 +169,7 @@ def test_counts_are_those_of_the_formula_and_of_transformers(tmp_path, name):
     ("full_236b", 235_741_434_880, 29_102, 21_375_800_320),
     ("nano", 10_010_240, None, 5_586_560), ("small", 97_399_104, None, 36_057_408)])
 def test_counts_are_the_released_ones(name, parameters, tensors, activated):
-    model = outline(PRESETS[name])
+    model = MiniCoder.outline(PRESETS[name])
     shapes = {name: tensor.numel() for name, tensor in released(model)}
     assert sum(shapes.values()) == parameters
     assert tensors in (None, len(shapes))

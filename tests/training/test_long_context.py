@@ -9,7 +9,7 @@ from miniatures import LITE, random_model, random_tokens
 from small import new_coder, save_stage
 
 from minicoder.errors import UserError
-from minicoder.model.checkpoint import load_coder
+from minicoder.model.transformer import MiniCoder
 from minicoder.stages import read_json, read_jsonl
 from minicoder.tokenizer import Tokenizer
 from minicoder.training import loop
@@ -47,8 +47,8 @@ def test_stretching_keeps_the_weights():
 
 
 def test_the_folder_holds_the_longer_coder(base, whole):
-    _, short = load_coder(base)
-    _, coder = load_coder(whole)
+    _, short = MiniCoder.with_tokenizer(base)
+    _, coder = MiniCoder.with_tokenizer(whole)
     assert coder.config.max_position_embeddings == 128
     assert not torch.equal(short.lm_head.weight, coder.lm_head.weight)
     log = read_jsonl(whole / "metrics.jsonl")

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file
 
 from minicoder.errors import UserError
-from minicoder.model.checkpoint import load_coder
+from minicoder.model.transformer import MiniCoder
 from minicoder.stages import read_json, read_jsonl
 from minicoder.training import loop
 from minicoder.training.pretrain import pretrain
@@ -23,7 +23,7 @@ def whole(rows, tmp_path_factory):
 
 
 def test_the_folder_holds_a_coder_and_its_log(whole):
-    tokenizer, coder = load_coder(whole)
+    tokenizer, coder = MiniCoder.with_tokenizer(whole)
     assert coder.config.vocab_size == tokenizer.vocab_size == 270
     assert coder.config.max_position_embeddings == 64
     assert coder.config.n_routed_experts == 16      # the toy preset's
