@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -42,24 +42,44 @@ def pieces(tokenizer: Tokenizer, tokens: Iterator[int]) -> Iterator[str]:
     yield printable(decoder.decode(b"", final=True))
 
 
+def until(texts: Iterator[str], stops: Sequence[str]) -> Iterator[str]:
+    """The texts up to the first of `stops`; what may be its beginning waits."""
+    held = ""
+    for text in texts:
+        held += text
+        if found := [held.index(stop) for stop in stops if stop in held]:
+            yield held[:min(found)]
+            return
+        begun = max((n for stop in stops for n in range(1, len(stop))
+                     if held.endswith(stop[:n])), default=0)
+        yield held[:len(held) - begun]
+        held = held[len(held) - begun:]
+    if held:
+        yield held
+
+
 class Coder:
     """A checkpoint folder, ready to continue prompts."""
 
-    def __init__(self, folder: Path, temperature: float, top_p: float, seed: int
-                 ) -> None:
+    def __init__(self, folder: Path, temperature: float, top_p: float, top_k: int,
+                 stop: Sequence[str], seed: int) -> None:
         device = pick_device()
         if device.type == "cpu":
             torch.set_num_threads(1)  # one token at a time is too little for two
         self.tokenizer, self.model = MiniCoder.with_tokenizer(folder, device)
-        self.temperature, self.top_p = temperature, top_p
+        self.temperature, self.top_p, self.top_k = temperature, top_p, top_k
+        if "" in stop:
+            raise UserError("--stop is empty: every answer would be over at once.")
+        self.stop = stop
         self.draw = torch.Generator().manual_seed(seed)
 
     def answer(self, prompt: list[int], new_tokens: int) -> Iterator[str]:
         """Stream the continuation; its length is cut to what the window leaves."""
         room = self.model.config.max_position_embeddings - len(prompt)
-        tokens = stream(self.model, prompt, max(1, min(new_tokens, room)),
-                        self.tokenizer.eos, self.temperature, self.top_p, self.draw)
-        return pieces(self.tokenizer, tokens)
+        tokens = stream(
+            self.model, prompt, max(1, min(new_tokens, room)), self.tokenizer.eos,
+            self.temperature, self.top_p, self.draw, self.top_k)
+        return until(pieces(self.tokenizer, tokens), self.stop)
 
     def show(self, prompt: list[int], new_tokens: int, before: str = "",
              after: str = "") -> None:
@@ -80,7 +100,8 @@ class Coder:
 
 def complete(
     prompt: str, model: Path = Path("runs/demo/extend"), new_tokens: int = 80,
-    temperature: float = 0.3, top_p: float = 0.95, seed: int = 0,
+    temperature: float = 0.3, top_p: float = 0.95, top_k: int = 0,
+    stop: tuple[str, ...] = (), seed: int = 0,
 ) -> None:
     """Continue a piece of code.
 
@@ -90,16 +111,19 @@ def complete(
         new_tokens: the most tokens to write.
         temperature: 0 takes the likeliest token each time.
         top_p: share of the probability to draw from.
+        top_k: how many of the likeliest tokens to draw from; 0 for all.
+        stop: texts that end the answer and are not written.
         seed: the same seed gives the same text.
     """
-    coder = Coder(model, temperature, top_p, seed)
+    coder = Coder(model, temperature, top_p, top_k, stop, seed)
     text = given(prompt)
     coder.show([coder.tokenizer.bos, *coder.tokenizer.encode(text)], new_tokens, text)
 
 
 def infill(
     code: str, model: Path = Path("runs/demo/extend"), new_tokens: int = 48,
-    temperature: float = 0.0, top_p: float = 0.95, seed: int = 0,
+    temperature: float = 0.0, top_p: float = 0.95, top_k: int = 0,
+    stop: tuple[str, ...] = (), seed: int = 0,
 ) -> None:
     """Fill the hole in a piece of code, from what stands before and behind it.
 
@@ -109,20 +133,23 @@ def infill(
         new_tokens: the most tokens to write.
         temperature: 0 takes the likeliest token each time.
         top_p: share of the probability to draw from.
+        top_k: how many of the likeliest tokens to draw from; 0 for all.
+        stop: texts that end the answer and are not written.
         seed: the same seed gives the same text.
     """
     text = given(code)
     if text.count(HOLE) != 1:
         raise UserError(f"The code must have one {HOLE}; it has {text.count(HOLE)}.")
     prefix, suffix = text.split(HOLE)
-    coder = Coder(model, temperature, top_p, seed)
+    coder = Coder(model, temperature, top_p, top_k, stop, seed)
     coder.show(infill_prompt(prefix, suffix, coder.tokenizer), new_tokens, prefix,
                suffix)
 
 
 def chat(
     question: str = "", model: Path = Path("runs/demo/grpo"), new_tokens: int = 80,
-    temperature: float = 0.0, top_p: float = 0.95, seed: int = 0,
+    temperature: float = 0.0, top_p: float = 0.95, top_k: int = 0,
+    stop: tuple[str, ...] = (), seed: int = 0,
 ) -> None:
     """Ask the aligned model for a program.
 
@@ -132,9 +159,11 @@ def chat(
         new_tokens: the most tokens to write.
         temperature: 0 takes the likeliest token each time.
         top_p: share of the probability to draw from.
+        top_k: how many of the likeliest tokens to draw from; 0 for all.
+        stop: texts that end the answer and are not written.
         seed: the same seed gives the same text.
     """
-    coder = Coder(model, temperature, top_p, seed)
+    coder = Coder(model, temperature, top_p, top_k, stop, seed)
     if question:
         coder.reply(question, new_tokens)
         return

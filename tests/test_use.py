@@ -14,7 +14,16 @@ from minicoder.alignment.chat import answer_tokens, prompt_tokens
 from minicoder.data.fim import fim_tokens, infill_prompt
 from minicoder.errors import UserError
 from minicoder.tokenizer import Tokenizer
-from minicoder.use import Coder, chat, complete, given, infill, pieces, printable
+from minicoder.use import (
+    Coder,
+    chat,
+    complete,
+    given,
+    infill,
+    pieces,
+    printable,
+    until,
+)
 
 BEFORE, MIDDLE, AFTER = "def f(x):\n", "    return x ** 2\n", "print(f(3))\n"
 QUESTION, ANSWER = "Write é in \x1b[31mred", "x = 'ö€😀'\x1b[2J\x07 # done"
@@ -126,7 +135,7 @@ def test_text_comes_while_it_is_made(folder, monkeypatch):
             events.append(text)
             return len(text)
 
-    coder = Coder(folder, 0.0, 1.0, 0)
+    coder = Coder(folder, 0.0, 1.0, 0, (), 0)
     real = coder.answer
 
     def watched(*args):
@@ -152,7 +161,7 @@ def test_the_seed_decides_a_draw(folder, capsys):
 
 
 def test_an_answer_ends_where_the_window_does(folder, capsys):
-    coder = Coder(folder, 5.0, 1.0, 0)
+    coder = Coder(folder, 5.0, 1.0, 0, (), 0)
     prompt = [coder.tokenizer.bos] * 250
     assert len(list(coder.answer(prompt, 1000))) <= 6 + 1   # and what was left over
     with pytest.raises(UserError, match="do not fit into the model's window of 256"):
@@ -160,5 +169,22 @@ def test_an_answer_ends_where_the_window_does(folder, capsys):
 
 
 def test_threads_are_left_alone_elsewhere(folder):
-    Coder(folder, 0.0, 1.0, 0)
+    Coder(folder, 0.0, 1.0, 0, (), 0)
     assert torch.get_num_threads() == 1
+
+
+def test_a_stop_string_ends_the_text_and_is_not_written(folder, capsys):
+    complete(BEFORE, folder, temperature=0.0, stop=("** 2", "never"))
+    assert capsys.readouterr().out == BEFORE + "    return x \n"
+    with pytest.raises(UserError, match="--stop is empty"):
+        complete(BEFORE, folder, stop=("",))
+
+
+@given_examples(st.text("ab", max_size=12), st.data(),
+                st.lists(st.text("ab", min_size=1, max_size=3), max_size=3))
+def test_a_stop_string_is_found_however_the_text_is_cut(text, data, stops):
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=5)))
+    parts = [text[i:j] for i, j in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    expected = text[:min((text.index(s) for s in stops if s in text),
+                         default=len(text))]
+    assert "".join(until(iter(parts), stops)) == expected

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from miniatures import FULL, LITE, YARN, random_model
 
 from minicoder.errors import UserError
-from minicoder.model.generate import choose, generate, left_pad, stream
+from minicoder.model import generate as library
+from minicoder.model.generate import (
+    cache_bytes,
+    choose,
+    generate,
+    left_pad,
+    stop_at,
+    stream,
+)
+from minicoder.tokenizer import Tokenizer
 
 END = 7
 MODELS = [random_model(LITE), random_model(replace(FULL, rope_scaling=YARN))]
@@ -93,10 +102,67 @@ def test_the_window_can_be_filled_to_the_last_token():
     assert len(answer) == 7
 
 
-@pytest.mark.parametrize("temperature, top_p", [(-0.1, 1.0), (1.0, 0.0), (1.0, 1.1)])
-def test_sampling_out_of_range_is_refused(temperature, top_p):
-    with pytest.raises(UserError, match="temperature = .* and top_p = "):
-        generate(MODELS[0], [[1]], 1, END, temperature=temperature, top_p=top_p)
+@pytest.mark.parametrize("temperature, top_p, top_k", [
+    (-0.1, 1.0, 0), (1.0, 0.0, 0), (1.0, 1.1, 0), (1.0, 1.0, -1)])
+def test_sampling_out_of_range_is_refused(temperature, top_p, top_k):
+    with pytest.raises(UserError, match="temperature = .* top_p = .* top_k = "):
+        generate(MODELS[0], [[1]], 1, END, temperature=temperature, top_p=top_p,
+                 top_k=top_k)
+
+
+def test_a_budget_refuses_before_anything_is_computed():
+    """4 texts of 5 tokens, 3 layers of 24 numbers in float64."""
+    assert cache_bytes(MODELS[0], 4, 5) == 4 * 5 * 3 * 24 * 8 == 11_520
+    how = dict(max_new_tokens=3, end=-1, samples=2)
+    assert len(generate(MODELS[0], [[1, 2], [3]], cache_budget=11_520, **how)) == 4
+    with pytest.raises(UserError, match="4 texts of 5 tokens takes 11,520 bytes"):
+        generate(MODELS[0], [[1, 2], [3]], cache_budget=11_519, **how)
+    with pytest.raises(UserError, match="cache_budget is 10"):
+        stream(MODELS[0], [1, 2], 3, END, cache_budget=10)
+
+
+def test_a_long_prompt_comes_in_chunks(monkeypatch):
+    prompts = [[i % 101 for i in range(3, 3 + n)] for n in (23, 5, 16)]
+    whole = [generate(model, prompts, 6, END) for model in MODELS]
+    monkeypatch.setattr(library, "CHUNK", 7)
+    assert [generate(model, prompts, 6, END) for model in MODELS] == whole
+    assert whole[0] == [oracles.greedy(MODELS[0], p, 6) for p in prompts]
+
+
+# --- what ends an answer
+
+
+@pytest.fixture(scope="module")
+def words() -> Tokenizer:
+    return Tokenizer.train(["ab abc abcd bcd cd é"] * 3, 268)
+
+
+@given(st.text("abcd é", max_size=20), st.lists(st.text("abcd é", min_size=1,
+                                                        max_size=4), max_size=3))
+@settings(deadline=None, max_examples=60)
+def test_a_stop_string_is_met_with_the_token_that_completes_it(words, text, strings):
+    tokens, over = words.encode(text), stop_at(words, strings)
+    met = [any(s in words.decode(tokens[:n]) for s in strings)
+           for n in range(1, len(tokens) + 1)]
+    first = met.index(True) + 1 if True in met else len(tokens)
+    assert [over(tokens[:n]) for n in range(1, first + 1)] == met[:first]
+
+
+def test_rows_that_met_a_stop_leave_the_batch():
+    free = generate(MODELS[0], [[1, 2], [3]], 8, -1)
+    last = free[0][3]
+    stopped = generate(MODELS[0], [[1, 2], [3]], 8, -1,
+                       stop=lambda answer: answer[-1] == last)
+    for whole, cut in zip(free, stopped, strict=True):
+        end = whole.index(last) + 1 if last in whole else 8
+        assert cut == whole[:end]
+    assert list(stream(MODELS[0], [1, 2], 8, -1, stop=lambda a: len(a) == 2)
+                ) == free[0][:2]
+
+
+def test_an_empty_stop_string_is_refused(words):
+    with pytest.raises(UserError, match="stop string is empty"):
+        stop_at(words, ["x", ""])
 
 
 # --- one choice
@@ -129,6 +195,22 @@ def test_top_p_keeps_the_smallest_set_that_reaches_it(top_p, kept):
     assert set(found.tolist()) == kept
     share = (found == 1).double().mean().item()  # the kept ones keep their proportions
     assert share == pytest.approx(0.4 / SHARES[sorted(kept)].sum().item(), abs=0.015)
+
+
+@pytest.mark.parametrize("top_k, kept", [
+    (0, {0, 1, 2, 3, 4}), (1, {1}), (2, {1, 4}), (3, {1, 2, 4}), (5, {0, 1, 2, 3, 4}),
+    (99, {0, 1, 2, 3, 4})])
+def test_top_k_keeps_the_likeliest(top_k, kept):
+    found = draws(temperature=1.0, top_k=top_k)
+    assert set(found.tolist()) == kept
+    share = (found == 1).double().mean().item()
+    assert share == pytest.approx(0.4 / SHARES[sorted(kept)].sum().item(), abs=0.015)
+
+
+def test_top_p_looks_at_what_top_k_has_left():
+    """Of 0.40, 0.30, 0.15 the first two have 0.82 of what is left."""
+    assert set(draws(temperature=1.0, top_k=3, top_p=0.8).tolist()) == {1, 4}
+    assert set(draws(temperature=1.0, top_k=3, top_p=0.83).tolist()) == {1, 2, 4}
 
 
 @settings(deadline=None, max_examples=40)
