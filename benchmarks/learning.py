@@ -45,7 +45,8 @@ def twins(run: Path, seed: int, holes: int = 1000) -> dict[str, dict]:
     pack(plain / "pack", run / "corpus", run / "tokenizer", sequence_length=WINDOW,
          tokens=packed["tokens"], fim_rate=0.0, seed=seed)
     pretrain(plain / "pretrain", plain / "pack", run / "tokenizer",
-             steps=base["steps"], recall=base["recall"], seed=seed)
+             steps=base["steps"], recall=base["recall"],
+             middles=base["middles"], seed=seed)
     texts = held_out_texts(run / "corpus", "code", 400_000)
     tokenizer = Tokenizer.load(run / "tokenizer")
     found = {}

@@ -223,7 +223,7 @@ _TOY = ModelConfig(
     kv_lora_rank=64, qk_nope_head_dim=32, qk_rope_head_dim=32, v_head_dim=32,
     intermediate_size=352, moe_intermediate_size=64, n_routed_experts=16,
     num_experts_per_tok=4, n_shared_experts=1, max_position_embeddings=256,
-    initializer_range=0.06)  # nearer to 1/sqrt(hidden) than 0.02: learns faster
+    initializer_range=0.03)  # learns faster than with 0.02 or 0.06
 
 PRESETS: dict[str, ModelConfig] = {
     # ours, for a laptop: the architecture is the released one, the sizes are not

@@ -19,7 +19,7 @@ from minicoder.show.report import write_report
 from minicoder.training.long_context import extend
 from minicoder.training.pretrain import pretrain
 
-WINDOW, FACTOR = 256, 4
+WINDOW, FACTOR = 128, 8
 
 
 def demo(out: Path = Path("runs/demo"), seed: int = 0, effort: float = 1.0) -> Path:
@@ -44,12 +44,12 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0, effort: float = 1.0) -> P
     train_tokenizer(out / "tokenizer", out / "corpus",
                     megabytes=min(2.5, max(0.5, 2.5 * effort)), seed=seed)
     common = dict(corpus=out / "corpus", tokenizer=out / "tokenizer", seed=seed)
-    pack(out / "pack", sequence_length=WINDOW, tokens=some(950_000, 60_000),
+    pack(out / "pack", sequence_length=WINDOW, tokens=some(1_640_000, 60_000),
          **common)
     pack(out / "pack_long", sequence_length=WINDOW * FACTOR,
          tokens=some(100_000, 20_000), **common)
-    pretrain(out / "pretrain", out / "pack", out / "tokenizer", steps=some(900),
-             recall=some(130), seed=seed)
+    pretrain(out / "pretrain", out / "pack", out / "tokenizer", steps=some(1600),
+             recall=some(200), middles=some(600), seed=seed)
     extend(out / "extend", out / "pretrain", out / "pack_long", factor=FACTOR,
            steps=some(60), seed=seed)
     language(out / "language", out / "pretrain", out / "extend", out / "corpus",

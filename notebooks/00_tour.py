@@ -231,13 +231,14 @@ check("tour.psm", psm)
 #
 # </details>
 #
-# The next stage cuts all documents into rows of 256 tokens, mixes code, math and text
+# The next stage cuts all documents into rows of 128 tokens, mixes code, math and text
 # 60/10/30 as the paper does, and shuffles half of the pieces of code.
 
 # %% tags=["nbval-ignore-output"]
 from minicoder.data.packing import pack
 
-rows = do(pack, "pack", corpus, words, tokens=200_000, fim_rate=0.5)
+rows = do(pack, "pack", corpus, words, sequence_length=128, tokens=200_000,
+          fim_rate=0.5)
 assert abs(read_json(rows / "pack.json")["shares"]["code"] - 0.6) < 0.03
 
 # %% [markdown]
@@ -314,7 +315,7 @@ plt.show()
 from minicoder.training.pretrain import pretrain
 
 base = do(pretrain, "pretrain", rows, words, model="toy", steps=150, warmup=20,
-          recall=0)
+          recall=0, middles=0)
 logged = read_jsonl(base / "metrics.jsonl")
 losses = [step["language_loss"] for step in logged]
 assert abs(losses[0] - 7.6) < 0.8 and losses[-1] < 6.2
@@ -383,13 +384,13 @@ from minicoder.evaluation import compression
 
 model = MiniCoder.from_pretrained(base)
 texts = [d.text for d in read_documents(corpus, "heldout", ["code"])][:8]
-ours = compression.bits_per_byte(model, tokenizer, texts, window=256)
+ours = compression.bits_per_byte(model, tokenizer, texts, window=128)
 print(f"our model {ours:.2f} bits per byte, "
       f"gzip -9 {compression.gzip_bits_per_byte(texts):.2f}, a plain file 8.00")
 assert 1 < ours < 5
 
 # %% [markdown]
-# Be honest about a small run. The demo trains for 1,500 steps on more text and then
+# Be honest about a small run. The demo trains ten times as long on more text and then
 # passes `gzip`. Here is what the base model writes. It continues, and it infills:
 
 # %% tags=["nbval-ignore-output"]
@@ -609,8 +610,8 @@ plt.show()
 
 # %% [markdown]
 # **Explain.** SFT teaches the form of an answer, and GRPO moves weight to programs that
-# pass. If two intervals overlap, the run is too short for a claim: the demo takes 35
-# steps, 144 programs each, and 150 tasks.
+# pass. If two intervals overlap, the run is too short for a claim: the demo takes 30
+# steps of 144 programs, and 120 tasks.
 #
 # **Change one thing.** Ask for three times as many GRPO steps, in a new folder
 # (`"grpo-long"`). Where does the curve flatten?

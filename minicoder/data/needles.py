@@ -14,7 +14,7 @@ STATEMENT = '# The magic letter is "{}".\n'
 QUESTION = '# The magic letter is "'
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # one token each; chance is 1 in 26
 SHORTEST = 40   # tokens of a training document
-SPACING = 40    # tokens from one reminder to the next, about
+SPACING = 24    # tokens from one reminder to the next, about
 
 
 def tokenized_lines(tokenizer: Tokenizer, text: str) -> list[list[int]]:

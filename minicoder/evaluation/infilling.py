@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import random
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -25,49 +23,23 @@ class Hole:
     suffix: str
 
 
-def code_lines(text: str) -> list[int]:
-    """The lines of Python functions' bodies that may be cut out, counted from 0.
-
-    No docstring, comment, blank line or line above 80 characters: the benchmark cuts
-    its lines from solutions of HumanEval. Empty for a text that is no Python.
-    """
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError):
-        return []
-    inside: set[int] = set()
-    prose: set[int] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            inside.update(range(node.body[0].lineno - 1, node.end_lineno))
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str | bytes):
-            if node.end_lineno > node.lineno:
-                prose.update(range(node.lineno - 1, node.end_lineno))
-        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            prose.update(range(node.lineno - 1, node.end_lineno))
-    rows = text.split("\n")
-    return [i for i in sorted(inside - prose) if 0 < i < len(rows) - 1 and len(
-        rows[i]) <= 80 and rows[i].strip() and not rows[i].lstrip().startswith("#")]
-
-
 def single_line_holes(texts: Sequence[str], count: int, lines: int = 4, seed: int = 0,
                       ) -> list[Hole]:
     """Cut one line each out of `count` places, with up to `lines` lines on each side.
 
-    One place per file and round, so that a long file does not count for more, and no
-    place twice.
+    Any line that is not blank may be cut out, comments and documentation too; one place
+    per file and round, so that a long file does not count for more, and none twice.
     """
     draw, holes = random.Random(seed), []
-    left = [(text.split("\n"), places) for text in texts
-            if (places := code_lines(text))]
-    while left and len(holes) < count:
+    left = [(rows, [i for i in range(2, len(rows) - 2)
+                    if rows[i].strip() and len(rows[i]) <= 80])
+            for rows in (text.split("\n") for text in texts)]
+    while len(holes) < count and (left := [pair for pair in left if pair[1]]):
         for rows, places in left[:count - len(holes)]:
             i = places.pop(draw.randrange(len(places)))
             before, after = rows[max(0, i - lines):i], rows[i + 1:i + 1 + lines]
             holes.append(Hole("".join(r + "\n" for r in before), rows[i] + "\n",
                               "".join(r + "\n" for r in after)))
-        left = [(rows, places) for rows, places in left if places]
     return holes
 
 

@@ -3,8 +3,9 @@
 Source: DeepSeek-V2 §2.2.3 (eq. 23-31) and §2.2.4. Letters: B sequences, T tokens of
 each, E experts, K chosen per token, D devices. Device d holds the experts
 d E/D .. (d+1) E/D - 1, which is also how routing groups them. All losses come without
-their factor alpha and are 1 when everything is used alike; the gradient flows through
-the scores, never through the counts.
+their factor alpha; the gradient flows through the scores, never through the counts.
+Used alike, the first two are 1, and the third is too when every token goes to as many
+devices as it may.
 """
 
 from __future__ import annotations

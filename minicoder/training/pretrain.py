@@ -16,13 +16,13 @@ from minicoder.tokenizer import Tokenizer
 from minicoder.training.loop import Plan, balanced_loss, pick_device, train
 from minicoder.training.recall import Middles, Recall, with_answers
 
-MIDDLES = 12  # shuffled pieces beside the rows of a step
+HOLES = 16  # lines to fill in beside the rows of a step
 
 
 def pretrain(
     out: Path, shards: Path, tokenizer: Path, model: str = "toy", steps: int = 1500,
-    batch: int = 4, lr: float = 3e-3, warmup: int = 50, balance: float = 0.001,
-    recall: int = 150, seed: int = 0,
+    batch: int = 8, lr: float = 4e-3, warmup: int = 50, balance: float = 0.001,
+    recall: int = 200, middles: int = 600, seed: int = 0,
 ) -> Path:
     """Train a base model from random weights.
 
@@ -36,14 +36,16 @@ def pretrain(
         lr: peak learning rate.
         warmup: steps of linear warm-up.
         balance: alpha of the expert balance loss.
-        recall: last steps that also teach to look back and to fill in (recall.py).
+        recall: steps after the warm-up that also teach to look back (recall.py); half
+            as many do so at the end, to refresh it.
+        middles: last steps that also teach to fill in, if the rows have FIM.
         seed: decides the first weights and the order of the rows.
     """
     at_least(1, batch=batch)
     plan = Plan(steps, lr, warmup)
     settings = dict(shards=shards, tokenizer=tokenizer, model=model, steps=steps,
                     batch=batch, lr=lr, warmup=warmup, balance=balance,
-                    recall=recall)
+                    recall=recall, middles=middles)
     words, rows = Tokenizer.load(tokenizer), Shards(shards)
     config = preset(model, vocab_size=words.vocab_size,
                     max_position_embeddings=rows.sequence_length)
@@ -60,10 +62,12 @@ def pretrain(
             inputs, targets = chosen[:, :-1], chosen[:, 1:]
             return balanced_loss(coder, inputs, targets, balance)
 
-        answers = [Recall(words, rows, batch, rows.sequence_length, seed)]
-        if (middles := Middles(words, rows, MIDDLES, seed)).pieces:
-            answers.append(middles)
-        step_loss = with_answers(coder, step_loss, answers, steps - recall)
+        needles = Recall(words, rows, batch, rows.sequence_length, seed)
+        answers = [(needles, [range(2 * warmup, 2 * warmup + recall),
+                              range(steps - recall // 2, steps)])]
+        if (holes := Middles(words, rows, HOLES, seed)).pieces:
+            answers.append((holes, [range(steps - middles, steps)]))
+        step_loss = with_answers(coder, step_loss, answers)
         metrics = train(coder, step_loss, plan, run.work, "pretrain")
         coder.save_pretrained(run.work, words)
         tail = metrics[-10:]

@@ -1,8 +1,10 @@
 """Learning to look back: needles and middles, with the loss on their answers alone.
 
 Among the losses of all the tokens around them, a few answers are noise; alone, they
-are learnt in a hundred steps. The paper raises the share of long documents instead
-(§3.4); this is our way for a model that sees a million tokens.
+are learnt in some hundred steps, and best early, while the learning rate is high: the
+heads that copy what came after the same words (arXiv 2209.11895) then stay. The paper
+raises the share of long documents instead (§3.4); this is our way for a model that
+sees a million tokens.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from minicoder.training.batches import Pair, answer_batch
 from minicoder.training.loop import IGNORE, StepLoss, token_losses
 
 STRAW = 300  # rows of the corpus that the hay is taken from
-AROUND = 2   # lines before and behind one that is to be filled in
+AROUND = 4   # at most so many lines before and behind one that is to be filled in
 
 # inputs and targets of a step, (B, T) each; targets are `IGNORE` but for the answers
 Answers = Callable[[int], tuple[Tensor, Tensor]]
@@ -57,8 +59,8 @@ class Recall:
 class Middles:
     """Batches of single lines to fill in, cut anew at each step from shuffled pieces.
 
-    A hole has up to `AROUND` lines on each side: with more, a small model looks for
-    its prefix in vain. `pieces` is empty where the corpus was packed without FIM.
+    A hole has 1 to `AROUND` lines on each side: with more, a small model looks for its
+    prefix in vain. `pieces` is empty where the corpus was packed without FIM.
     """
 
     def __init__(self, tokenizer: Tokenizer, shards: Shards, rows: int, seed: int
@@ -77,10 +79,10 @@ class Middles:
     def hole(self, draw: random.Random) -> Pair:
         """A prompt, and the line that it asks for with its end."""
         t, (lines, holes) = self.tokenizer, draw.choice(self.pieces)
-        place = draw.choice(holes)
+        place, around = draw.choice(holes), draw.randint(1, AROUND)
         before, after = (
             [token for line in part for token in line] for part in
-            (lines[max(0, place - AROUND):place], lines[place + 1:place + 1 + AROUND]))
+            (lines[max(0, place - around):place], lines[place + 1:place + 1 + around]))
         return ([t.bos, t.fim_begin, *before, t.fim_hole, *after, t.fim_end],
                 [*lines[place], t.eos])
 
@@ -105,16 +107,16 @@ def unshuffled(rows: np.ndarray, tokenizer: Tokenizer) -> list[np.ndarray]:
     return found
 
 
-def with_answers(model: MiniCoder, step_loss: StepLoss, sources: Sequence[Answers],
-                 first: int) -> StepLoss:
-    """`step_loss`, and from step `first` on the loss of each source's answers."""
+def with_answers(model: MiniCoder, step_loss: StepLoss,
+                 sources: Sequence[tuple[Answers, Sequence[range]]]) -> StepLoss:
+    """`step_loss` plus the loss of each source's answers, during the source's steps."""
     device = model.lm_head.weight.device
 
     def together(step: int) -> tuple[Tensor | None, dict]:
         loss, noted = step_loss(step)
-        if loss is None or step < first:
-            return loss, noted
-        for source in sources:
+        for source, spans in sources:
+            if loss is None or not any(step in span for span in spans):
+                continue
             tokens, targets = source(step)
             if (targets == IGNORE).all():  # no answer fitted into a very short row
                 continue

@@ -94,18 +94,20 @@ def test_shuffled_pieces_are_put_together_again(tokenizer, shuffled):
 
 def test_middles_are_single_lines_between_their_neighbours(tokenizer, shuffled):
     rows, lines = shuffled
-    tokens, targets = Middles(tokenizer, rows, 30, seed=0)(0)
+    tokens, targets = Middles(tokenizer, rows, 60, seed=0)(0)
     seen = set()
     for row, wanted in zip(tokens.tolist(), targets.tolist(), strict=True):
         answer = [i for i in wanted if i != IGNORE]
         assert answer.pop() == tokenizer.eos
         place = lines.index(tokenizer.decode(answer))
-        prompt = infill_prompt("".join(lines[max(0, place - AROUND):place]),
-                               "".join(lines[place + 1:place + 1 + AROUND]), tokenizer)
-        assert row[:len(prompt)] == prompt
-        assert wanted[len(prompt) - 1:][:len(answer)] == answer
-        seen.add(place)
-    assert len(seen) > 5
+        prompts = [infill_prompt("".join(lines[max(0, place - n):place]),
+                                 "".join(lines[place + 1:place + 1 + n]), tokenizer)
+                   for n in range(1, AROUND + 1)]
+        (around,) = [n for n, prompt in enumerate(prompts, 1)
+                     if row[:len(prompt)] == prompt
+                     and wanted[len(prompt) - 1:][:len(answer)] == answer][-1:]
+        seen |= {("line", place), ("around", around)}
+    assert len(seen) > 5 + AROUND - 1
 
 
 def test_without_fim_there_are_no_middles(tokenizer, shards):
@@ -122,16 +124,29 @@ def test_batches_are_a_function_of_step_and_seed(recall, tokenizer, shards):
     assert not torch.equal(recall(5)[0][0], recall(5)[0][1])
 
 
-def test_the_loss_joins_from_its_first_step_on(recall, tokenizer):
+def test_blank_lines_are_not_asked_for(tokenizer, tmp_path):
+    piece = [tokenizer.bos, *fim_tokens("a = 1\n", "\n", "   \n", tokenizer)]
+    (tmp_path / "train.bin").write_bytes(np.array(piece).astype("<u2").tobytes())
+    write_json(tmp_path / "pack.json", {
+        "sequences": 1, "sequence_length": len(piece) - 1, "dtype": "<u2"})
+    _, targets = Middles(tokenizer, Shards(tmp_path), 9, seed=0)(0)
+    assert {tokenizer.decode(i for i in row if i not in (IGNORE, tokenizer.eos))
+            for row in targets.tolist()} == {"a = 1\n"}
+
+
+def test_the_loss_joins_in_its_steps(recall, tokenizer):
     model = new_coder(tokenizer)
     plain = torch.tensor(2.5)
     both = with_answers(
-        model, lambda step: (plain, {"tokens": step}), [recall], first=3)
-    assert both(2) == (plain, {"tokens": 2})
+        model, lambda step: (plain, {"tokens": step}), [(recall, [range(3, 4), range(8, 9)])])
+    for step in (2, 4, 9):
+        assert both(step) == (plain, {"tokens": step})
+    assert "recall_loss" in both(8)[1]
     loss, noted = both(3)
     wanted = token_losses(model, *recall(3)).mean().item()
     assert noted == {"tokens": 3, "recall_loss": pytest.approx(wanted)}
     assert loss.item() == pytest.approx(2.5 + wanted)
     loss.backward()
     assert model.lm_head.weight.grad.abs().sum() > 0
-    assert with_answers(model, lambda step: (None, {}), [recall], 0)(9) == (None, {})
+    nothing = with_answers(model, lambda step: (None, {}), [(recall, [range(9)])])
+    assert nothing(3) == (None, {})
