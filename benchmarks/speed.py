@@ -1,0 +1,398 @@
+"""Speed and memory of the model beside transformers' DeepseekV2, same weights.
+
+    python benchmarks/speed.py [--only prefill decode training moe mla load] [--quick]
+
+The contenders take turns, round by round; a ratio is of medians, and above 1 ours is
+faster. On a CPU the clock is the process's own time on one thread, which neighbours on
+the machine disturb least. The peer runs at its best: grouped experts, sdpa. Writes
+benchmarks/results/speed-DEVICE.json and .md, and figures/speed-{light,dark}.svg.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import torch
+import torch.nn.functional as F
+import transformers
+import tyro
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
+
+from minicoder.config import ModelConfig, preset
+from minicoder.model.mla import MLA, LatentCache
+from minicoder.model.moe import MLP, MoE, Routing
+from minicoder.model.rope import rope_table
+from minicoder.model.transformer import MiniCoder
+from minicoder.stages import peak_memory, reset_peak_memory, write_json
+from minicoder.training.optimizer import adamw
+
+RESULTS = Path(__file__).parent / "results"
+SHAPES = {
+    "tiny": preset(
+        "toy", vocab_size=4096, hidden_size=256, num_hidden_layers=6, kv_lora_rank=128,
+        qk_nope_head_dim=64, qk_rope_head_dim=32, v_head_dim=64, intermediate_size=1024,
+        moe_intermediate_size=128, n_routed_experts=32, num_experts_per_tok=6,
+        n_shared_experts=2, max_position_embeddings=16384),
+    "small": preset(
+        "toy", vocab_size=8192, hidden_size=512, num_hidden_layers=8,
+        num_attention_heads=8, kv_lora_rank=256, qk_nope_head_dim=64,
+        qk_rope_head_dim=32, v_head_dim=64, intermediate_size=2048,
+        moe_intermediate_size=192, n_routed_experts=64, num_experts_per_tok=6,
+        n_shared_experts=2, max_position_embeddings=16384)}
+Contenders = dict[str, Callable[[], object]]
+Row = dict[str, object]
+
+
+def pick() -> torch.device:
+    """CUDA where there is one, else the CPU with one thread."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    torch.set_num_threads(1)
+    return torch.device("cpu")
+
+
+DEVICE = pick()
+
+
+def clock() -> float:
+    """Seconds: of this process on a CPU, of the wall once a GPU has caught up."""
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+        return time.perf_counter()
+    return time.process_time()
+
+
+def race(contenders: Contenders, rounds: int) -> dict[str, float]:
+    """Median milliseconds of each contender; they take turns, after one warm-up."""
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for turn in range(rounds + 1):
+        for name, run in contenders.items():
+            start = clock()
+            run()
+            if turn:
+                times[name].append(1000 * (clock() - start))
+    return {name: median(values) for name, values in times.items()}
+
+
+def row(what: str, unit: str, scale: float, found: dict[str, float]) -> Row:
+    """One line of the table; `scale` turns milliseconds into `unit`."""
+    (ours, mine), *others = found.items()
+    name, other = others[0]
+    line = {"what": what, "unit": unit, "ours": round(scale / mine, 1),
+            "peer": name, "theirs": round(scale / other, 1),
+            "ratio": round(other / mine, 2)}
+    print(f"{what:<44} {line['ours']:>10,.1f} {line['theirs']:>10,.1f} {unit:<8}"
+          f"{line['ratio']:>7.2f} × {name}", flush=True)
+    return line
+
+
+@contextmanager
+def twins(config: ModelConfig) -> Iterator[tuple[MiniCoder, nn.Module]]:
+    """The same random weights in both implementations, the peer's at its fastest."""
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as folder:
+        MiniCoder(config).save_pretrained(Path(folder))
+        ours = MiniCoder.from_pretrained(Path(folder), DEVICE)
+        theirs = AutoModelForCausalLM.from_pretrained(
+            folder, local_files_only=True, attn_implementation="sdpa",
+            experts_implementation="grouped_mm").to(DEVICE)
+    tokens = torch.randint(config.vocab_size, (1, 64), device=DEVICE)
+    with torch.no_grad():  # no race between models that differ
+        torch.testing.assert_close(ours(tokens), theirs(tokens).logits, rtol=1e-3,
+                                   atol=1e-4)
+    yield ours, theirs
+    gc.collect()
+
+
+def prompt(config: ModelConfig, batch: int, length: int) -> Tensor:
+    draw = torch.Generator().manual_seed(length)
+    return torch.randint(config.vocab_size, (batch, length), generator=draw).to(DEVICE)
+
+
+@torch.no_grad()
+def prefill(rounds: int) -> list[Row]:
+    """Reading a prompt into an empty cache; logits of its last token."""
+    rows = []
+    for shape, config in SHAPES.items():
+        with twins(config) as (ours, theirs):
+            for length in (512, 2048):
+                tokens = prompt(config, 1, length)
+
+                def mine(tokens: Tensor = tokens, ours: MiniCoder = ours) -> Tensor:
+                    cache = LatentCache(ours.config, ours.lm_head.weight, 1,
+                                        tokens.shape[1])
+                    return ours.lm_head(ours.model.prefill(tokens, cache)[:, -1])
+
+                found = race({"minicoder": mine, "transformers": lambda t=tokens,
+                              m=theirs: m(t, use_cache=True, logits_to_keep=1)}, rounds)
+                rows.append(row(f"prefill {length:,}, {shape}", "tok/s", 1000 * length,
+                                found))
+    return rows
+
+
+def decoders(ours: MiniCoder, theirs: nn.Module, tokens: Tensor, steps: int
+             ) -> Contenders:
+    """Write `steps` tokens behind the same prompt, again and again."""
+    length = tokens.shape[1]
+    cache = LatentCache(ours.config, ours.lm_head.weight, len(tokens), length + steps)
+    for chunk in tokens.split(1024, dim=1):
+        ours.model.prefill(chunk, cache)
+    past = None
+    for chunk in tokens.split(1024, dim=1):
+        past = theirs(chunk, past_key_values=past, use_cache=True,
+                      logits_to_keep=1).past_key_values
+    new = tokens[:, :1]
+
+    def mine() -> None:
+        for _ in range(steps):
+            ours.lm_head(ours.model.decode(new, cache)[:, -1])
+        cache.length = length
+
+    def other() -> None:
+        for _ in range(steps):
+            theirs(new, past_key_values=past, use_cache=True)
+        past.crop(length)
+
+    return {"minicoder": mine, "transformers": other}
+
+
+@torch.no_grad()
+def decode(rounds: int) -> list[Row]:
+    """One token after the other, at growing contexts."""
+    rows = []
+    for shape, config in SHAPES.items():
+        cases = [(1, 512, 8), (1, 2048, 6), (1, 8192, 3), (32, 512, 2)]
+        with twins(config) as (ours, theirs):
+            for batch, length, steps in cases:
+                found = race(decoders(ours, theirs, prompt(config, batch, length),
+                                      steps), rounds)
+                rows.append(row(f"decode, batch {batch}, context {length:,}, {shape}",
+                                "tok/s", 1000 * steps * batch, found))
+    return rows
+
+
+def stepper(model: nn.Module, tokens: Tensor) -> Callable[[], None]:
+    """A training step: forward, backward and fused AdamW, loss on every position."""
+    optimizer = adamw(model.train(), 1e-4)
+
+    def step() -> None:
+        logits = model(tokens[:, :-1])
+        logits = getattr(logits, "logits", logits)
+        F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def training(rounds: int) -> list[Row]:
+    """Training steps at growing lengths; both with the same optimizer."""
+    rows = []
+    for shape, config in SHAPES.items():
+        with twins(config) as (ours, theirs):
+            for batch, length in ((16, 128), (4, 512), (1, 2048)):
+                tokens = prompt(config, batch, length + 1)
+                found = race({"minicoder": stepper(ours, tokens),
+                              "transformers": stepper(theirs, tokens)},
+                             max(5, rounds // 2))
+                rows.append(row(f"training step {batch} × {length:,}, {shape}",
+                                "tok/s", 1000 * batch * length, found))
+    return rows
+
+
+class WhereLoop(nn.Module):
+    """The dispatch of most ports: for every expert, the tokens that chose it."""
+
+    def __init__(self, layer: MoE) -> None:
+        super().__init__()
+        self.gate, self.shared = layer.gate, layer.shared_experts
+        c = layer.gate.config
+        self.experts = nn.ModuleList(
+            MLP(c.hidden_size, c.moe_intermediate_size)
+            for _ in range(c.n_routed_experts))
+        for expert, both, down in zip(self.experts, layer.experts.gate_up_proj,
+                                      layer.experts.down_proj, strict=True):
+            gate, up = both.chunk(2)
+            expert.gate_proj.weight.data = gate.detach().clone()
+            expert.up_proj.weight.data = up.detach().clone()
+            expert.down_proj.weight.data = down.detach().clone()
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.flatten(0, 1)
+        routing: Routing = self.gate(flat)
+        out = torch.zeros_like(flat)
+        for number, expert in enumerate(self.experts):
+            token, place = torch.where(routing.experts == number)
+            weight = routing.weights[token, place, None]
+            out.index_add_(0, token, expert(flat[token]) * weight)
+        return out.view_as(x) + self.shared(x)
+
+
+def moe(rounds: int) -> list[Row]:
+    """One MoE layer of each shape, for one token and for many."""
+    rows = []
+    for config in SHAPES.values():
+        torch.manual_seed(0)
+        model = MiniCoder(replace(config, num_hidden_layers=2)).to(DEVICE)
+        layer = model.model.layers[1].mlp
+        other = WhereLoop(layer).to(DEVICE)
+        experts = config.n_routed_experts
+        for tokens, backward in ((1, False), (2048, False), (512, True), (2048, True)):
+            x = torch.randn(1, tokens, config.hidden_size, device=DEVICE)
+
+            def run(module: nn.Module, x: Tensor = x, back: bool = backward) -> None:
+                with torch.set_grad_enabled(back):
+                    out = module(x)
+                    if back:
+                        out.sum().backward()
+                        module.zero_grad(set_to_none=True)
+
+            found = race({"minicoder": lambda r=run, m=layer: r(m),
+                          "a loop over experts": lambda r=run, m=other: r(m)}, rounds)
+            how = "forward + backward" if backward else "forward"
+            rows.append(row(f"MoE {how}, {tokens:,} tokens, {experts} experts", "tok/s",
+                            1000 * tokens, found))
+    return rows
+
+
+@torch.no_grad()
+def mla(rounds: int) -> list[Row]:
+    """Attention of one new token in a layer of lite_16b."""
+    config = preset("lite_16b")
+    torch.manual_seed(0)
+    layer = MLA(config).to(DEVICE)
+    rows = []
+    for context in (512, 2048, 8192):
+        x = torch.randn(1, 1, config.hidden_size, device=DEVICE)
+        cached = torch.randn(1, context, config.cache_width, device=DEVICE)
+        rope = rope_table(config, context - 1, context, x)
+        heads, width = config.num_attention_heads, config.qk_head_dim
+        keys, values = (torch.randn(1, heads, context, w, device=DEVICE)
+                        for w in (width, config.v_head_dim))
+
+        def expanded_cache(x: Tensor = x, rope: tuple = rope, k: Tensor = keys,
+                           v: Tensor = values) -> Tensor:
+            q = torch.cat(layer.queries(x, rope), dim=-1)
+            scores = (q @ k.transpose(2, 3) * layer.scale).softmax(-1)
+            return layer.o_proj((scores @ v).transpose(1, 2).flatten(2))
+
+        ours = {"minicoder": lambda c=cached, x=x, r=rope: layer.absorbed(x, c, r)}
+        for name, run in (
+                ("expanding the latents again", lambda c=cached, x=x, r=rope:
+                    layer.expanded(x, c, r)),
+                ("a cache of keys and values", expanded_cache)):
+            rows.append(row(f"MLA of one token, Lite layer, context {context:,}",
+                            "tok/s", 1000, race(ours | {name: run}, rounds)))
+    return rows
+
+
+def load(rounds: int) -> list[Row]:
+    """Opening and saving a checkpoint of 0.6 GB in float32."""
+    torch.manual_seed(0)
+    config, rows = SHAPES["small"], []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model = MiniCoder(config)
+        model.save_pretrained(folder / "a")
+        size = sum(p.nbytes for p in model.parameters()) / 2**20
+        other = AutoModelForCausalLM.from_pretrained(folder / "a",
+                                                     local_files_only=True)
+        rows.append(row("save", "MiB/s", 1000 * size, race({
+            "minicoder": lambda: model.save_pretrained(folder / "b"),
+            "transformers": lambda: other.save_pretrained(folder / "c")},
+            max(3, rounds // 3))))
+        loaders: Contenders = {
+            "minicoder": lambda: MiniCoder.from_pretrained(folder / "a"),
+            "transformers": lambda: AutoModelForCausalLM.from_pretrained(
+                folder / "a", local_files_only=True)}
+        rows.append(row("load", "MiB/s", 1000 * size,
+                        race(loaders, max(3, rounds // 3))))
+        for who, run in loaders.items():
+            gc.collect()
+            reset_peak_memory()
+            before = peak_memory()
+            kept = run()  # held until the peak is read
+            grown = (peak_memory() - before) / size
+            assert kept is not None
+            rows.append({"what": f"peak memory of loading, {who}",
+                         "unit": "× the model", "ours": round(grown, 2)})
+    return rows
+
+
+def cache(rounds: int) -> list[Row]:
+    """Numbers per token and layer, counted in the cache itself."""
+    rows = []
+    for name in ("tiny", "small"):
+        config = SHAPES[name]
+        found = LatentCache(config, torch.empty(0), 1, 10).buffer.numel() / 10
+        each = found / config.num_hidden_layers
+        expanded = config.num_attention_heads * (config.qk_head_dim + config.v_head_dim)
+        assert each == config.kv_lora_rank + config.qk_rope_head_dim
+        rows.append({"what": f"cache, numbers per token and layer, {name}",
+                     "unit": "numbers", "ours": each, "peer": "keys and values",
+                     "theirs": expanded, "ratio": round(expanded / each, 2)})
+    return rows
+
+
+PARTS: dict[str, Callable[[int], list[Row]]] = {
+    "cache": cache, "mla": mla, "moe": moe, "prefill": prefill, "decode": decode,
+    "training": training, "load": load}
+
+
+def machine() -> dict[str, str]:
+    """What the figures hang on."""
+    cpu = next((line.split(":")[1].strip() for line in
+                Path("/proc/cpuinfo").read_text().splitlines()
+                if line.startswith("model name")), platform.processor())
+    name = torch.cuda.get_device_name() if DEVICE.type == "cuda" else cpu
+    return {"device": name, "instructions": torch.backends.cpu.get_cpu_capability(),
+            "threads": str(torch.get_num_threads()), "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "python": platform.python_version()}
+
+
+def table(found: dict) -> str:
+    """The results as a page of Markdown."""
+    about = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
+    lines = ["# Speed and memory of the model", "",
+             f"Made by `python benchmarks/speed.py`: {about}. float32, the same random "
+             "weights on both sides; medians of contenders that take turns, on the "
+             "process's own clock. A ratio above 1 says that minicoder is faster, or "
+             "its cache smaller.", "",
+             "| what | minicoder | peer | unit | ratio | peer is |",
+             "|---|---|---|---|---|---|"]
+    for line in found["rows"]:
+        theirs, ratio = line.get("theirs", ""), line.get("ratio", "")
+        lines.append(f"| {line['what']} | {line['ours']:,} | {theirs} | {line['unit']} "
+                     f"| {ratio} | {line.get('peer', '')} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(only: tuple[str, ...] = tuple(PARTS), quick: bool = False) -> None:
+    """Run the parts of the race and write what came out.
+
+    Args:
+        only: parts to run; the results of the others stay as they are.
+        quick: three rounds in place of nine.
+    """
+    path = RESULTS / f"speed-{DEVICE.type}.json"
+    old = json.loads(path.read_text()) if path.exists() else {"parts": {}}
+    parts = old["parts"] | {name: PARTS[name](3 if quick else 9) for name in only}
+    found = {"machine": machine(), "parts": parts,
+             "rows": [line for name in PARTS for line in parts.get(name, [])]}
+    write_json(path, {"machine": found["machine"], "parts": parts})
+    path.with_suffix(".md").write_text(table(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
