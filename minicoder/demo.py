@@ -49,11 +49,11 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0, effort: float = 1.0) -> P
     pack(out / "pack_long", sequence_length=WINDOW * FACTOR,
          tokens=some(100_000, 20_000), **common)
     pretrain(out / "pretrain", out / "pack", out / "tokenizer", steps=some(1600),
-             recall=some(200), middles=some(600), seed=seed)
+             recall=some(200), middles=some(650), seed=seed)
     extend(out / "extend", out / "pretrain", out / "pack_long", factor=FACTOR,
            steps=some(60), seed=seed)
     language(out / "language", out / "pretrain", out / "extend", out / "corpus",
-             kilobytes=some(300), holes=some(300, 4), trials=some(6, 1), seed=seed)
+             kilobytes=some(300), holes=some(600, 4), trials=some(6, 1), seed=seed)
     sft(out / "sft", out / "extend", tasks=some(6000, 50), steps=some(200),
         seed=seed)
     feedback(out / "feedback", out / "sft", prompts=some(192, 4), seed=seed)

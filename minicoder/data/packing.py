@@ -107,7 +107,7 @@ def check(sequence_length: int, tokens: int, fim_rate: float) -> None:
 
 
 def pack(
-    out: Path, corpus: Path, tokenizer: Path, sequence_length: int = 256,
+    out: Path, corpus: Path, tokenizer: Path, sequence_length: int = 128,
     tokens: int = 2_500_000, fim_rate: float = 0.5, cut: Cut = "line",
     seed: int = 0,
 ) -> Path:

@@ -23,7 +23,7 @@ class Hole:
     suffix: str
 
 
-def single_line_holes(texts: Sequence[str], count: int, lines: int = 4, seed: int = 0,
+def single_line_holes(texts: Sequence[str], count: int, lines: int = 2, seed: int = 0,
                       ) -> list[Hole]:
     """Cut one line each out of `count` places, with up to `lines` lines on each side.
 

@@ -12,7 +12,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 from torch.overrides import TorchFunctionMode
 
 from minicoder.config import ModelConfig, parameter_count
@@ -41,20 +43,77 @@ class _Unfilled(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+Block = tuple[int | slice, ...]  # an index into a parameter
+
+
+def blocks(name: str, shape: torch.Size) -> Iterator[tuple[str, Block]]:
+    """The names in the checkpoint, and which block of a parameter each one fills."""
+    prefix, _, kind = name.rpartition(".")
+    if not prefix.endswith(".experts"):
+        yield name, ()
+        return
+    for expert in range(shape[0]):
+        if kind == "down_proj":
+            yield f"{prefix}.{expert}.down_proj.weight", (expert,)
+        else:
+            half = shape[1] // 2
+            yield f"{prefix}.{expert}.gate_proj.weight", (expert, slice(0, half))
+            yield f"{prefix}.{expert}.up_proj.weight", (expert, slice(half, 2 * half))
+
+
 def released(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """The name in the checkpoint and a view into the model, for every tensor."""
     for name, tensor in model.state_dict().items():
-        prefix, _, kind = name.rpartition(".")
-        if not prefix.endswith(".experts"):
-            yield name, tensor
-            continue
-        for expert, matrix in enumerate(tensor):
-            if kind == "down_proj":
-                yield f"{prefix}.{expert}.down_proj.weight", matrix
-            else:
-                gate, up = matrix.chunk(2)
-                yield f"{prefix}.{expert}.gate_proj.weight", gate
-                yield f"{prefix}.{expert}.up_proj.weight", up
+        for stored, block in blocks(name, tensor.shape):
+            yield stored, tensor[block]
+
+
+def fill(model: nn.Module, stored: dict[str, Stored]) -> int:
+    """Copy the stored numbers that this process holds, and return how many they are.
+
+    A DTensor gets its own shard alone; of the rest not even the file's pages are read.
+    """
+    count = 0
+    for name, tensor in model.state_dict().items():
+        local, start = tensor, (0,) * tensor.ndim
+        if isinstance(tensor, DTensor):
+            local = tensor.to_local()
+            _, start = compute_local_shape_and_global_offset(
+                tensor.shape, tensor.device_mesh, tensor.placements)
+        for released_name, block in blocks(name, tensor.shape):
+            if (both := overlap(local.shape, start, block, tensor.shape)) is None:
+                continue
+            entry = stored[released_name]
+            target, source = local[both[0]], entry.tensor()[both[1]]
+            if not all(edge.isfinite() for edge in source.aminmax()):
+                raise UserError(
+                    f"{entry.path}: {released_name} holds infinities or NaN.")
+            target.copy_(source)
+            count += target.numel()
+    return count
+
+
+def overlap(shape: torch.Size, start: Sequence[int], block: Block, whole: torch.Size
+            ) -> tuple[Block, Block] | None:
+    """Where a shard and a block meet: as an index of the shard and one of the block.
+
+    The shard of `shape` begins at `start` of the `whole` parameter.
+    """
+    local: list[int | slice] = []
+    inner: list[int | slice] = []
+    for dim, (size, low) in enumerate(zip(shape, start, strict=True)):
+        part = block[dim] if dim < len(block) else slice(0, whole[dim])
+        first, last = (part, part + 1) if isinstance(part, int) else (
+            part.start, part.stop)
+        begin, end = max(first, low), min(last, low + size)
+        if begin >= end:
+            return None
+        if isinstance(part, int):
+            local.append(begin - low)
+        else:
+            local.append(slice(begin - low, end - low))
+            inner.append(slice(begin - first, end - first))
+    return tuple(local), tuple(inner)
 
 
 def _write_configs(model: Pretrained, folder: Path, tokenizer: Tokenizer | None
@@ -135,12 +194,17 @@ class Pretrained(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: Path, device: torch.device | str = "cpu",
-                        dtype: torch.dtype | None = None) -> Pretrained:
+                        dtype: torch.dtype | None = None,
+                        parallelize: Callable[[nn.Module], object] | None = None
+                        ) -> Pretrained:
         """Open a checkpoint: ours, transformers', or a released one.
 
         `dtype` converts; without it the widest stored type is kept. Needs the memory of
-        the model and of one tensor. Raises `UserError` when the configuration does not
-        fit, a file is broken, or a tensor is missing, extra, mis-shaped or not finite.
+        the model and of one tensor. `parallelize` may shard the outline in place, over
+        a device mesh (FSDP2, DTensor): each rank then reads its shards alone.
+
+        Raises `UserError` when the configuration does not fit, a file is broken, or a
+        tensor is missing, extra, mis-shaped or not finite.
         """
         folder = Path(folder)
         config = ModelConfig.load(folder)
@@ -151,12 +215,10 @@ class Pretrained(nn.Module):
         _compare(folder, stored, {name: tuple(t.shape) for name, t in released(model)})
         dtype = dtype or reduce(torch.promote_types,
                                 (entry.dtype for entry in stored.values()))
-        model = model.to(dtype).to_empty(device=device)
-        for name, target in released(model):
-            source = stored[name].tensor()
-            if not all(edge.isfinite() for edge in source.aminmax()):
-                raise UserError(f"{stored[name].path}: {name} holds infinities or NaN.")
-            target.copy_(source)
+        model = model.to(dtype)
+        if parallelize is not None:
+            parallelize(model)
+        fill(model.to_empty(device=device), stored)
         return model
 
     @classmethod

@@ -92,7 +92,7 @@ def judge(name: str, answer: Any) -> str | None:
 
     Raises `NotImplementedError` when the answer is still a stub.
     """
-    answer, message = _finished(answer), ""
+    answer = _finished(answer)
     for rule in find(name).rules:
         try:
             if not rule.holds(answer):
@@ -100,8 +100,8 @@ def judge(name: str, answer: Any) -> str | None:
         except NotImplementedError:
             raise
         except Exception as error:  # any mistake of the learner's code is feedback
-            message = f"your code stopped with {type(error).__name__}: {error}"
-            return f"{rule.message} ({message})"
+            return (f"your code stopped with {type(error).__name__}: {error}. It was "
+                    f"tried on this: {rule.message}")
     return None
 
 

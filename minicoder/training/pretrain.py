@@ -14,15 +14,36 @@ from minicoder.model.transformer import MiniCoder
 from minicoder.stages import stage
 from minicoder.tokenizer import Tokenizer
 from minicoder.training.loop import Plan, balanced_loss, pick_device, train
-from minicoder.training.recall import Middles, Recall, with_answers
+from minicoder.training.recall import Answers, Middles, Recall, with_answers
 
-HOLES = 16  # lines to fill in beside the rows of a step
+HOLES = 16   # lines to fill in beside the rows of a step
+REFRESH = 8  # every so many steps, needles that were learnt are asked for again
+Schedule = list[tuple[Answers, list[range]]]
+
+
+def needles(words: Tokenizer, rows: Shards, batch: int, plan: Plan, recall: int,
+            seed: int) -> Schedule:
+    """Needles in `recall` steps from twice the warm-up on, then now and then."""
+    first, then = 2 * plan.warmup, 2 * plan.warmup + recall
+    source = Recall(words, rows, batch, rows.sequence_length, seed)
+    spans = [range(first, then), range(then, plan.steps, REFRESH)]
+    return [(source, spans)] if recall else []
+
+
+def holes(words: Tokenizer, rows: Shards, plan: Plan, recall: int, middles: int,
+          seed: int) -> Schedule:
+    """Lines to fill in, in `middles` steps after the needles, evenly spread."""
+    source = Middles(words, rows, HOLES, seed)
+    if not middles or not source.pieces:
+        return []
+    then = 2 * plan.warmup + recall
+    return [(source, [range(then, plan.steps, max(1, (plan.steps - then) // middles))])]
 
 
 def pretrain(
-    out: Path, shards: Path, tokenizer: Path, model: str = "toy", steps: int = 1500,
+    out: Path, shards: Path, tokenizer: Path, model: str = "toy", steps: int = 1600,
     batch: int = 8, lr: float = 4e-3, warmup: int = 50, balance: float = 0.001,
-    recall: int = 200, middles: int = 600, seed: int = 0,
+    recall: int = 200, middles: int = 650, seed: int = 0,
 ) -> Path:
     """Train a base model from random weights.
 
@@ -36,9 +57,10 @@ def pretrain(
         lr: peak learning rate.
         warmup: steps of linear warm-up.
         balance: alpha of the expert balance loss.
-        recall: steps after the warm-up that also teach to look back (recall.py); half
-            as many do so at the end, to refresh it.
-        middles: last steps that also teach to fill in, if the rows have FIM.
+        recall: steps after the warm-up that also teach to look back (recall.py); from
+            then on every eighth step does, so that it is not forgotten.
+        middles: how many of the later steps, evenly spread, also teach to fill in, if
+            the rows have FIM.
         seed: decides the first weights and the order of the rows.
     """
     at_least(1, batch=batch)
@@ -62,12 +84,9 @@ def pretrain(
             inputs, targets = chosen[:, :-1], chosen[:, 1:]
             return balanced_loss(coder, inputs, targets, balance)
 
-        needles = Recall(words, rows, batch, rows.sequence_length, seed)
-        answers = [(needles, [range(2 * warmup, 2 * warmup + recall),
-                              range(steps - recall // 2, steps)])]
-        if (holes := Middles(words, rows, HOLES, seed)).pieces:
-            answers.append((holes, [range(steps - middles, steps)]))
-        step_loss = with_answers(coder, step_loss, answers)
+        step_loss = with_answers(coder, step_loss, [
+            *needles(words, rows, batch, plan, recall, seed),
+            *holes(words, rows, plan, recall, middles, seed)])
         metrics = train(coder, step_loss, plan, run.work, "pretrain")
         coder.save_pretrained(run.work, words)
         tail = metrics[-10:]

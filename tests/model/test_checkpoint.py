@@ -9,13 +9,21 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from miniatures import FULL, LITE, SHAPES, YARN, random_model, random_tokens
 from safetensors.torch import load_file, save_file
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import Shard
+from torch.testing._internal.distributed.fake_pg import FakeStore
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from minicoder.config import PRESETS, ModelConfig
 from minicoder.errors import UserError
-from minicoder.model.checkpoint import released
+from minicoder.model import checkpoint as library
+from minicoder.model.checkpoint import overlap, released
 from minicoder.model.transformer import MiniCoder
 from minicoder.stages import peak_memory, reset_peak_memory, stage
 from minicoder.tokenizer import Tokenizer
@@ -237,6 +245,70 @@ def test_loading_needs_the_model_and_one_tensor(tmp_path, dtype):
     model = MiniCoder.from_pretrained(tmp_path, dtype=dtype)
     size = sum(weight.nbytes for weight in model.parameters()) / 2**20
     assert peak_memory() - before < size + stored / 4
+
+
+# --- shards: a fake process group stands for ranks that would run at the same time
+
+
+@contextmanager
+def rank_of(rank: int, world: int):
+    """This process as one of `world` ranks; what they would send goes nowhere."""
+    dist.init_process_group("fake", rank=rank, world_size=world, store=FakeStore())
+    try:
+        yield init_device_mesh("cpu", (world,))
+    finally:
+        dist.destroy_process_group()
+
+
+def sharded(mesh, experts_by: int):
+    """FSDP2 by rows, the experts by dimension `experts_by`."""
+    def parallelize(model: torch.nn.Module) -> None:
+        def place(parameter: torch.nn.Parameter) -> Shard:
+            return Shard(experts_by if parameter.ndim == 3 else 0)
+
+        for layer in model.model.layers:
+            fully_shard(layer, mesh=mesh, shard_placement_fn=place)
+        fully_shard(model, mesh=mesh, shard_placement_fn=place)
+    return parallelize
+
+
+# one rank of each world: torch keeps meshes of the same size as if they were the same
+@pytest.mark.parametrize("rank, world, experts_by", [
+    (0, 2, 0), (1, 3, 0), (5, 6, 0), (3, 4, 1), (7, 8, 1)])
+def test_each_rank_holds_its_rows_and_reads_no_others(good, rank, world, experts_by,
+                                                      monkeypatch):
+    whole, read = MiniCoder.from_pretrained(good).state_dict(), []
+    real = library.fill
+    monkeypatch.setattr(library, "fill", lambda *a: read.append(real(*a)))
+    with rank_of(rank, world) as mesh:
+        model = MiniCoder.from_pretrained(good, parallelize=sharded(mesh, experts_by))
+        held = {name: t.to_local() for name, t in model.state_dict().items()}
+    assert held.keys() == whole.keys()
+    for name, tensor in whole.items():  # torch.chunk is how FSDP2 deals rows out
+        chunks = tensor.chunk(world, dim=experts_by if tensor.ndim == 3 else 0)
+        mine = chunks[rank] if rank < len(chunks) else tensor[:0]
+        assert torch.equal(held[name], mine), name
+    assert read == [sum(t.numel() for t in held.values())]
+    assert read[0] < 1.1 / world * sum(t.numel() for t in whole.values())
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.data())
+def test_overlaps_join_to_the_whole(data):
+    """Blocks copied into shards by `overlap`, and shards joined: nothing is lost."""
+    shape = torch.Size(data.draw(st.lists(st.integers(1, 6), min_size=1, max_size=3)))
+    whole, dim = torch.arange(shape.numel()).view(shape), len(shape) - 1
+    cut = data.draw(st.integers(0, shape[dim]))
+    pieces = [whole.narrow(dim, 0, cut), whole.narrow(dim, cut, shape[dim] - cut)]
+    starts = [[0] * len(shape), [0] * dim + [cut]]
+    found = [torch.full_like(piece, -1) for piece in pieces]
+    half = shape[0] // 2
+    for block in (slice(0, half), slice(half, shape[0])), tuple(range(shape[0])):
+        for part in block:
+            for piece, start in zip(found, starts, strict=True):
+                if both := overlap(piece.shape, start, (part,), shape):
+                    piece[both[0]] = whole[part][both[1]]
+        assert torch.equal(torch.cat(found, dim), whole)
 
 
 # --- broken checkpoints

@@ -42,7 +42,7 @@ def test_the_stub_fails_politely(name, capsys):
 @pytest.mark.parametrize(("name", "message"), WRONG)
 def test_a_known_wrong_answer_gets_its_own_message(name, message):
     told = judge(name, find(name).wrong[message])
-    assert told is not None and told.startswith(message)
+    assert told is not None and message in told
 
 
 @pytest.mark.parametrize("name", NAMES)

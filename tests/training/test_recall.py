@@ -137,8 +137,8 @@ def test_blank_lines_are_not_asked_for(tokenizer, tmp_path):
 def test_the_loss_joins_in_its_steps(recall, tokenizer):
     model = new_coder(tokenizer)
     plain = torch.tensor(2.5)
-    both = with_answers(
-        model, lambda step: (plain, {"tokens": step}), [(recall, [range(3, 4), range(8, 9)])])
+    both = with_answers(model, lambda step: (plain, {"tokens": step}),
+                        [(recall, [range(3, 4), range(8, 9)])])
     for step in (2, 4, 9):
         assert both(step) == (plain, {"tokens": step})
     assert "recall_loss" in both(8)[1]
