@@ -100,8 +100,9 @@ def shared_heads(layer, x, rope):
 
 
 # %% [markdown]
-# **Predict.** Each of four heads has keys and values of 6 numbers. How many numbers per
-# token must be kept with four groups (MHA), two groups, and one (MQA)?
+# **Predict.** Each of four heads has keys and values of 6 numbers, and what later
+# tokens need of a token is kept. How many numbers is that with four groups (MHA), two
+# groups, and one (MQA)?
 
 # %%
 x = numbers(T, 24, seed=1)
@@ -147,7 +148,8 @@ print(f"without a cache {sum(range(1, T + 1))} keys, with one {cache.length}; "
 # The paper counts the numbers that one token leaves in all $l$ layers. $n_h$ is the
 # number of heads, $n_g$ of groups, $d_h$ the width of a head. MLA keeps a **latent** of
 # $d_c$ numbers and one **rotary key** of $d_h^R$ numbers, which sections 3 and 4
-# explain.
+# explain. A configuration calls them `kv_lora_rank` and `qk_rope_head_dim`; $d_h$ is
+# `v_head_dim`, and $l$ is `num_hidden_layers`.
 #
 # | mechanism | numbers per token |
 # |---|---|
@@ -338,23 +340,28 @@ for i in range(2):
     print(f"head {i}: key {(W_UK[i] @ c).tolist()}, value {(W_UV[i] @ c).tolist()}")
 
 # %% [markdown]
-# **Explain.** Two numbers are kept and eight are used. There is a price. The eight
-# numbers of all tokens together can only have as many independent directions, the
-# **rank**, as the latent has numbers:
+# **Explain.** Two numbers are kept and eight are used: a key and a value of two numbers
+# for each of two heads. There is a price. The eight numbers, written down for many
+# tokens, can only have as many independent directions, the **rank**, as the latent has
+# numbers.
+#
+# **Predict.** Here $h$ has 4 numbers. What rank do latents of 1, 2, 4 and 6 numbers
+# reach?
 
 # %%
 tokens = numbers(100, 4, seed=2)  # 100 hidden states of 4 numbers
-for width in (1, 2, 3, 4):
+for width in (1, 2, 4, 6):
     down, up = numbers(width, 4, seed=3), numbers(8, width, seed=4)
     keys_values = tokens @ down.T @ up.T
     print(f"latent of {width}: {tuple(keys_values.shape)} keys and values, "
           f"rank {torch.linalg.matrix_rank(keys_values)}")
 
 # %% [markdown]
-# A latent as wide as $h$ loses nothing, and saves nothing. The 236B makes $128 \cdot
-# (128 + 128) = 32{,}768$ numbers per token and layer from a latent of 512. The tables
-# above say that this was enough. Training can choose *which* 512 directions to keep,
-# and all heads may use all of them.
+# **Explain.** A latent as wide as $h$ loses nothing, and a wider one adds nothing. The
+# 236B goes ten times below that: $h$ has 5,120 numbers, the latent 512, and $128 \cdot
+# (128 + 128) = 32{,}768$ numbers per token and layer are made from it. The table above
+# says that this was enough. Training can choose *which* 512 directions to keep, and all
+# heads may use all of them.
 #
 # ## 4. Why positions need a key of their own
 #
@@ -376,15 +383,15 @@ for width in (1, 2, 3, 4):
 # $$
 #
 # **Predict.** Let one position be a quarter turn. How many different matrices stand in
-# the middle at distances 0, 1, 2, 3?
+# the middle when the key lies 0, 1, 2 or 3 positions back?
 
 # %%
 quarter = torch.tensor([[0., -1.], [1., 0.]])  # turns (x, y) to (-y, x)
 W_UQ = torch.eye(2)
-for distance in range(4):
-    turned = torch.linalg.matrix_power(quarter, distance)
+for back in range(4):
+    turned = torch.linalg.matrix_power(quarter.T, back)  # R with s - t = -back
     middle = (W_UQ.T @ turned @ W_UK[1]).int().tolist()
-    print(f"distance {distance}: the matrix in the middle is {middle}")
+    print(f"{back} back: the matrix in the middle is {middle}")
 
 # %% [markdown]
 # **Explain.** Each distance has its own matrix. With real angles no two of 131,072
@@ -393,8 +400,8 @@ for distance in range(4):
 #
 # The way out is **decoupled RoPE**: the content parts are never turned, and the
 # positions get a few numbers of their own. Each head has a small rotary query $q^R_i$.
-# The token has *one* rotary key $k^R$, which all heads share and which does not come
-# from the latent:
+# The token has *one* rotary key $k^R$, which all heads share. It does not come from the
+# latent but from $h$, by a matrix of its own, $W^{KR}$:
 #
 # $$
 # q_i = [\,q^C_i\,;\,q^R_i\,], \qquad k_i = [\,k^C_i\,;\,k^R\,], \qquad
@@ -416,9 +423,9 @@ for t, s in ((2, 1), (12, 11), (2, 0)):
           f"= {joined:.0f}")
 
 # %% [markdown]
-# Content ignores positions, and the rotary part sees only their distance. So the first
-# sum is free to be folded again. This is the whole layer, twice; the right half is the
-# subject of section 7:
+# **Explain.** Content ignores positions, and the rotary part sees only their distance.
+# So the first product is free to be folded again. This is the whole layer, twice; the
+# right half is the subject of section 7:
 #
 # ![Two diagrams of multi-head latent attention, left expanded, right absorbed. In both,
 # a token's hidden state leaves a latent with 512 numbers and a rotary key with 64 in
@@ -483,18 +490,22 @@ for name, scores in {
           f"weights A {a:.0%}, B {b:.0%}")
 
 # %% [markdown]
-# **Explain.** Two scales let the rotary part weigh $\sqrt{128/64} = 1.41$ times more
-# than the model was trained with, and another token wins. No shape is wrong and nothing
-# crashes.
+# **Explain.** Beside the content, two scales let the rotary part weigh $\sqrt{128/64} =
+# 1.41$ times more than the model was trained with, and here another token wins. No
+# shape is wrong and nothing crashes.
 #
 # A second factor belongs here. To read 128K tokens the models use **YaRN** (lesson 08),
 # which slows part of the rotation and sharpens the softmax. The sharpening multiplies
-# query and key by $g$, so the score by $g^2$:
+# query and key by $g$, so the score by $g^2$. The factor is 40, for a window that grew
+# from 4,096 to 163,840 positions, and mscale is a number in the configuration:
 #
 # $$
 # g = 0.1 \cdot \text{mscale} \cdot \ln(\text{factor}) + 1, \qquad
 # \text{scale} = \frac{g^2}{\sqrt{192}}
 # $$
+#
+# **Predict.** Lite's mscale is 0.707, and $\ln 40 = 3.69$. By how much does $g^2$ raise
+# a score?
 
 # %%
 plain = 192**-0.5
@@ -505,8 +516,9 @@ for model in ("lite_16b", "full_236b"):
           f"g² = {g * g:.4f}, scale {plain:.5f} -> {plain * g * g:.5f}")
 
 # %% [markdown]
-# (The mscale of the 236B is read from its checkpoint. The value 1.0 in our preset is
-# probable and unverified.)
+# **Explain.** Lite's scores grow by 59 %, so a program that leaves $g^2$ out is far
+# from the model. (The 236B's mscale is read from its checkpoint when one is loaded. The
+# value 1.0 in our preset is probable and unverified.)
 #
 # ### Exercise 3 · the score of one head (medium, important, 8 minutes)
 
@@ -538,7 +550,10 @@ check("mla.score", score)
 #
 # Now the real thing, small: Lite's layer with 4 heads, and with random weights. The
 # widths all differ, so that no two can be confused. First, what each token leaves in
-# the cache: the latent after its norm, and the rotary key after its turn.
+# the cache: the latent after its norm, and the rotary key after its turn. The
+# checkpoint has $W^{DKV}$ and $W^{KR}$ in one matrix, `kv_a_proj_with_mqa`: $L$ rows
+# for the latent, then $R$ rows for the rotary key (*mqa*, because all heads share it).
+# The norm divides by the root of the mean square and multiplies by learned weights.
 
 # %%
 from minicoder.model.mla import MLA, LatentCache
@@ -599,11 +614,11 @@ print("our MLA is the library's, to 1e-12")
 # ### Two bugs that the first token cannot see
 #
 # **Rotate-half on interleaved pairs.** The checkpoint pairs neighbours: (0, 1), (2, 3).
-# Much code pairs the halves instead: (0, 4), (1, 5). Both are RoPE, each for its own
-# weights. Most first ports of the checkpoint took the wrong one.
+# Much code pairs the halves instead, here with eight numbers (0, 4), (1, 5). Both are
+# RoPE, each for its own weights. It is the classic bug of a first port.
 #
-# **The scale without mscale².** transformers had it so until pull request 47435 of July
-# 2026; use 5.15.1 or later.
+# **The scale without mscale².** That is section 5's $g^2$. transformers left it out
+# until pull request 47435 of July 2026; use 5.15.1 or later.
 #
 # **Predict.** How large is the error of each bug at position 0?
 
@@ -645,8 +660,8 @@ assert max(e[0] for e in errors.values()) < 1e-12
 # repair: put even places first, in queries and keys alike, and rotate-half gives the
 # right scores.
 #
-# **Change one thing.** Give `by_hand` the scale with $g$ in place of $g^2$. How much of
-# the second error is left?
+# **Change one thing.** Give `by_hand` the scale `g / (N + R)**0.5`, with $g$ in place
+# of $g^2$. How much of the second error is left?
 #
 # ## 7. Absorption: read the cache without expanding it
 #
@@ -742,7 +757,7 @@ print("ours, the library's absorbed and its expanded form agree to 1e-12")
 #
 # **Predict.** For one query, one key and one head of the released models: how many
 # multiply-adds with keys and values at hand ($N + R = 192$, $V = 128$), and how many in
-# the latent space ($L = 512$)?
+# the latent space ($L = 512$, $R = 64$)?
 
 # %%
 from torch.utils.flop_counter import FlopCounterMode
@@ -790,7 +805,7 @@ for name, (ink, cost) in ways.items():
 axes.axvline(cheaper, color=colours["muted"], linewidth=1, linestyle=":")
 axes.set(xscale="log", yscale="log", xlabel="new tokens at a time",
          ylabel="million multiply-adds a head",
-         title=f"With 4,096 rows, absorbing is cheaper up to {cheaper} new tokens")
+         title=f"With {S:,} rows, absorbing is cheaper up to {cheaper} new tokens")
 axes.xaxis.set_major_formatter("{x:g}")
 axes.yaxis.set_major_formatter("{x:g}")
 label_lines(axes, gap=0.1)

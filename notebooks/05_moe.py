@@ -12,8 +12,8 @@
 # A model stores what it knows in its feed-forward networks. More of them know more, and
 # each token pays for all of them. A *mixture of experts* (MoE) breaks this link: a
 # layer has many small networks, the *experts*, and a *router* sends each token to a
-# few. This lesson builds the layer of DeepSeek-V2, DeepSeekMoE, from its router to the
-# losses that keep all experts busy.
+# few. This lesson builds the layer of DeepSeek-V2, which its authors call
+# *DeepSeekMoE*, from its router to the losses that keep all experts busy.
 #
 # - **You will be able to** *compute* by hand which experts a token gets and with what
 #   weights; *write* the dispatch that sorts tokens by expert, runs them and un-sorts;
@@ -59,9 +59,11 @@ def rounded(values, digits=3):
 # %% [markdown]
 # ## 1. Why experts: store much, use little
 #
-# One expert is a *SwiGLU* network: three matrices of $D$ times the expert's width.
-# The layer adds the *routed* experts that the router chose, and the *shared* experts,
-# which serve every token (DeepSeek-V2 eq. 20):
+# One expert is a small feed-forward network (FFN) of the kind *SwiGLU*,
+# `down(silu(gate(u)) * up(u))`: three matrices of $D$ times the expert's width. To
+# the token's vector $u$ the layer adds the *routed* experts that the router chose, each
+# with a weight $g_i$, and the *shared* experts, which serve every token (DeepSeek-V2
+# eq. 20):
 #
 # $$
 # h' = u + \sum_{s} \text{FFN}_s(u)
@@ -174,7 +176,8 @@ print(f"sum of the weights: {loud:.2f} as shipped, {quiet:.2f} with norm_topk_pr
 # A tie between two experts is then broken by their place in the row, not by merit.
 #
 # **Predict.** Take 1,000 random tokens and 160 experts. For how many is there a tie
-# between the sixth expert, which is in, and the seventh, which is out?
+# between the sixth expert, which is in, and the seventh, which is out: for about 4, 40
+# or 400?
 
 # %%
 pair = torch.tensor([0.500, 0.501])
@@ -191,8 +194,8 @@ for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
 # library lifts the token and the router's matrix to float32 first, as the released code
 # does, and leaves float64 as it is.
 #
-# **Change one thing.** Multiply `logits` by 0.1, for a router at the start of training
-# has no strong opinion yet. What happens to the number of ties?
+# **Change one thing.** Take `(0.1 * logits).softmax(-1)`: at the start of training a
+# router has no strong opinion yet. What happens to the number of ties?
 #
 # ## 3. Group-limited routing: few devices per token
 #
@@ -218,7 +221,14 @@ print("experts", experts.tolist(), "weights", rounded(weights, 2))
 # %% [markdown]
 # **Explain.** Expert 6 (.16) is out, because group 3 ranks only third. Expert 2 (.05)
 # is in, because it lives beside expert 3. That is the price: .43 instead of .54 in sum
-# of weights. The gain: two devices to visit at most, whatever the scores are.
+# of weights. The gain: two devices to visit at most, whatever the scores are. The whole
+# layer of the 236B, with a token that visits three devices:
+#
+# ![A mixture-of-experts layer. The token goes through 2 shared experts with weight 1,
+# and to a router that scores 160 routed experts in 8 groups of 20, one group a device.
+# The 3 groups with the best single score stay, and the 6 best experts in them run, each
+# weighted by 16 times its score. All outputs are
+# summed.](../figures/moe-light.svg)
 #
 # ### Exercise 1 · groups (medium, important, 8 minutes)
 #
@@ -253,8 +263,8 @@ check("moe.group_limited", group_limited)
 #
 # </details>
 #
-# How many devices does a token of the 236B reach with and without the limit? We ask the
-# library's router, with random scores.
+# **Predict.** How many of its 8 devices does a token of the 236B reach, on average and
+# at most, with and without the limit? We ask the library's router, with random scores.
 
 # %%
 sizes = dict(num_experts_per_tok=6, n_group=8, topk_group=3)
@@ -265,6 +275,9 @@ for method in ("greedy", "group_limited_greedy"):
           f"most {max(devices)}")
 
 # %% [markdown]
+# **Explain.** Without the limit 6 experts mostly fall on 4 or 5 devices, and sometimes
+# on 6. With it a token nearly always uses all three that it may, and never a fourth.
+#
 # ## 4. Dispatch: sort, run, un-sort
 #
 # The slow way is a loop: each token asks each of its experts. A processor wants few
@@ -386,7 +399,8 @@ check("moe.dispatch", dispatch)
 # **Predict.** The dense loop runs all $E$ experts on each token, the sorted dispatch
 # $K$. What factor of work and of rows in memory is this for the 236B? And a batch:
 # tokens choose 6 of 160 experts at random; how many experts must be read from memory
-# for 1 token, for 10, for 100?
+# for 1 token, for 10, for 100? (One token leaves an expert out with probability
+# $1 - 6/160$, and $n$ tokens with the $n$-th power of that.)
 
 # %%
 print(f"rows per token: dense 160, sorted 6: {160 / 6:.1f} times less")
@@ -396,11 +410,13 @@ for count in (1, 10, 100):
 
 # %% [markdown]
 # **Explain.** Each row costs two operations for each of its expert's parameters. One
-# token alone reads 6 experts, 100 tokens read nearly all of them: a small batch is slow
-# because of memory traffic, not because of arithmetic. The library's layer keeps $K$
-# rows for each token; in float32 and bfloat16 one `grouped_mm` call multiplies all
-# slices with their matrices. Here are 64 experts, 6 chosen, so 10.7 times less work.
-# The times depend on your machine:
+# token alone reads 6 experts, 100 tokens read nearly all of them, for about 4 rows
+# each: a small batch is slow because of memory traffic, not because of arithmetic.
+#
+# The library's layer keeps $K$ rows for each token; in float32 and bfloat16 one
+# `grouped_mm` call multiplies all slices with their matrices. Here are 64 experts, 6
+# chosen, so 10.7 times less work; sorting costs a little. The times depend on your
+# machine:
 
 # %% tags=["nbval-ignore-output"]
 wide = preset("toy", n_routed_experts=64, num_experts_per_tok=6, n_shared_experts=None)
@@ -470,7 +486,8 @@ for name, scores, experts in (("even", flat, spread), ("collapsed", sure, same),
 # \frac{\partial L}{\partial s_{i,t}} = \frac{f_i}{T}
 # $$
 #
-# All scores of an expert with twice its share are pushed down twice as hard:
+# So an expert with twice its fair share is pushed down twice as hard as one with the
+# fair share, and an idle one not at all:
 
 # %%
 scores = flat.clone().requires_grad_()
@@ -478,15 +495,23 @@ expert_loss(scores, same)[2].backward()
 print("on the verge, gradient of each token's scores:", scores.grad[0].tolist())
 
 # %% [markdown]
-# ### Exercise 3 · the balance loss (medium, important, 8 minutes)
+# **Device level** (eq. 26–28). What costs time is a busy *device*, and inside it the
+# load may be uneven. For device $d$ let $f'_d$ be the **mean** of the $f_i$ of its
+# experts, and $P'_d$ the **sum** of their $P_i$. Then $L = \sum_d f'_d P'_d$. Again it
+# is 1 when all is even.
 #
-# Write it from the formula. The check tries its value and its gradient.
+# ### Exercise 3 · the loss of the devices (medium, important, 8 minutes)
+#
+# You may start from `expert_loss`. With as many devices as experts the two are equal.
+# The check tries the value and the gradient.
 
 # %% tags=["nbval-ignore-output"]
-def balance(scores: torch.Tensor, experts: torch.Tensor) -> torch.Tensor:
-    """The expert-level balance loss of one sequence, without its factor.
+def balance(scores: torch.Tensor, experts: torch.Tensor, devices: int
+            ) -> torch.Tensor:
+    """The device-level balance loss of one sequence, without its factor.
 
     scores: (T, E), softmax over all experts, with gradient; experts: (T, K), chosen.
+    Device d holds the experts d E/devices to (d+1) E/devices - 1.
     """
     ...
 
@@ -497,32 +522,43 @@ check("moe.balance", balance)
 # <details><summary>Solution</summary>
 #
 # ```python
-# def balance(scores: torch.Tensor, experts: torch.Tensor) -> torch.Tensor:
-#     (tokens, count), chosen = scores.shape, experts.shape[1]
-#     f = F.one_hot(experts, count).sum((0, 1)) * count / chosen / tokens
-#     return (f * scores.mean(0)).sum()
+# def balance(scores: torch.Tensor, experts: torch.Tensor, devices: int
+#             ) -> torch.Tensor:
+#     tokens, count = scores.shape
+#     f = F.one_hot(experts, count).sum((0, 1)) * count / experts.shape[1] / tokens
+#     p = scores.mean(0)
+#     return (f.view(devices, -1).mean(1) * p.view(devices, -1).sum(1)).sum()
 # ```
 #
 # </details>
 #
-# **Device level** (eq. 26–28). What costs time is a busy *device*. So the mean of the
-# $f_i$ of a device is multiplied by the sum of its $P_i$. **Communication** (eq.
-# 29–31). The groups bound what a device *sends*. What it *receives* is counted in
-# tokens, not in choices: a token travels once to a device, however many of its experts
-# live there. If a token may reach at most `limit` devices (the paper's $M$),
+# **Communication** (eq. 29–31). The groups bound what a device *sends*. What it
+# *receives* is counted in tokens, not in choices: a token travels once to a device,
+# however many of its experts live there. If a token may reach at most `limit` devices
+# (the paper's $M$),
 #
 # $$
 # f''_d = \frac{\text{devices}}{\text{limit} \cdot T}\,\#\{\text{tokens sent to } d\},
 # $$
 #
-# and this is multiplied by the sum of the device's $P_i$.
+# and the loss is $\sum_d f''_d P'_d$.
 #
 # **Predict.** Two devices hold two experts each; the limit is 2. All scores are even.
 # First, half of the tokens choose both experts of device 0, half both of device 1.
-# Second, each token chooses one expert of either device. Which loss tells the two
-# apart?
+# Second, each token chooses one expert of either device. Which of the three losses
+# tells the two apart?
 
 # %%
+def three_losses(scores, experts, devices, limit):
+    """The expert, device and communication loss of one sequence, in plain steps."""
+    f, p, loss = expert_loss(scores, experts)
+    p = p.view(devices, -1).sum(1)
+    device = experts // (scores.shape[1] // devices)  # where each choice lives
+    sent = torch.stack([(device == d).any(1).float().mean() for d in range(devices)])
+    return torch.stack([loss, (f.view(devices, -1).mean(1) * p).sum(),
+                        (devices / limit * sent * p).sum()])
+
+
 from minicoder.model.balance import (
     communication_balance_loss,
     device_balance_loss,
@@ -538,17 +574,19 @@ for name, scores, chosen in (
         ("one expert of each device", apart, [[0, 2]] * 4),
         ("both experts of device 0", sure, [[0, 1]] * 4)):
     routing = Routing(scores, torch.tensor(chosen), torch.ones(4, 2))
-    losses = (expert_balance_loss(routing, 1), device_balance_loss(routing, 1, 2),
-              communication_balance_loss(routing, 1, devices=2, limit=2))
-    assert losses[0] == expert_loss(scores, routing.experts)[2]
+    losses = three_losses(scores, routing.experts, devices=2, limit=2)
+    torch.testing.assert_close(losses, torch.stack([
+        expert_balance_loss(routing, sequences=1),
+        device_balance_loss(routing, sequences=1, devices=2),
+        communication_balance_loss(routing, sequences=1, devices=2, limit=2)]))
     print(f"{name:<26}{losses[0]:>7.1f}{losses[1]:>8.1f}{losses[2]:>15.1f}")
 
 # %% [markdown]
-# **Explain.** Line 3: the device loss forgives what happens inside a device. Lines 1
-# and 2: only the communication loss sees that half the visits are saved. It is 1 when
-# each token reaches as many devices as it may and they are used alike, and less when
-# tokens stay nearer. In line 4, $f''$ is (1, 0) and the summed $P$ is (1, 0): 1 again.
-# Each token visits device 0 once, and that is no more than in line 2.
+# **Explain.** The library agrees in all lines. Lines 1 and 2: only the communication
+# loss sees that half the visits are saved. It is 1 when each token reaches as many
+# devices as it may and they are used alike, and less when tokens stay nearer. Line 3:
+# the device loss forgives what happens inside a device. In line 4, $f''$ is (1, 0) and
+# $P'$ is (1, 0): 1 again. Device 0 receives every token once, as it does in line 2.
 #
 # **Change one thing.** What is the communication loss of line 1 with `limit=1`?
 #
@@ -566,10 +604,11 @@ for name, scores, chosen in (
 #
 # ### What could go wrong: a factor that is silently 0
 #
-# The released configuration of DeepSeek-V3 has no `aux_loss_alpha`. A training
-# framework took the factor from this field, and it fell from 0.0001 to a default of 0,
-# which skips the loss (Megatron-Bridge, pull request 5165). The unit test passed,
-# because its own configuration had the field. Read it from such a file:
+# In July 2026 the released configuration of DeepSeek-V3 had no `aux_loss_alpha` (older
+# copies do). A training framework took the factor from this field, and it fell from
+# 0.0001 to a default of 0, which skips the loss (Megatron-Bridge, pull request 5165).
+# The unit test passed, because its own configuration had the field. Read it from such a
+# file:
 
 # %%
 from minicoder.model.balance import Balance
@@ -591,11 +630,13 @@ print("all three of line 4 above:", round(v2.loss(routing, sequences=1).item(), 
 #
 # The losses balance the load on average, not in each step. So while it trains, the 236B
 # also has a ceiling: a device takes its fair share of visits (*capacity factor* 1.0);
-# what is above is dropped, lowest scores first (§2.2.4). About a tenth of the sequences
-# are never dropped, because nothing is dropped when the model is used.
+# what is above is dropped, lowest scores first (§2.2.4). Nothing is dropped when the
+# model is used, and so that it has seen this too, the tokens of about a tenth of the
+# sequences are *spared*: never dropped.
 #
-# **Predict.** 4 tokens choose one expert each; experts 0 and 1 lie on device 0, 2 and 3
-# on device 1. Which token is dropped? And when that token is spared?
+# **Predict.** Experts 0 and 1 lie on device 0, experts 2 and 3 on device 1. 4 tokens
+# choose one expert each: 0, 1, 0 and 3, with the scores .9, .5, .7 and .6. Which token
+# is dropped? And when that token is spared?
 
 # %%
 from minicoder.model.balance import drop_tokens
@@ -621,13 +662,13 @@ for spared in ([False] * 4, [False, True, False, False]):
 # ## 8. Watch a router take sides
 #
 # A small model reads a few lines of Python letter by letter. Five of its six layers
-# have 8 experts, of which a letter gets 2. The first layer is dense, as in the released
-# models, because balance converges slowest there (DeepSeekMoE §5.1.2). It trains for 60
-# steps, once without balance loss and once with the factor 0.01, as DeepSeek's own
-# small validation model (DeepSeekMoE §4.1.3).
+# have 8 routed experts, of which a letter gets 2. The first layer is dense, as in the
+# released models, because balance converges slowest there (DeepSeekMoE §5.1.2). It
+# trains for 60 steps, once without balance loss and once with the factor 0.01, as
+# DeepSeek's own small validation model (DeepSeekMoE §4.1.3).
 #
-# **Predict.** 1.0 is the fair load. What load has the idlest of all experts without the
-# loss, and with it?
+# **Predict.** 1.0 is the fair load. Is the load of the idlest of all 40 experts nearer
+# to 1, to one half or to 0 without the loss? And with it?
 
 # %%
 from minicoder.model.balance import expert_load
@@ -693,7 +734,7 @@ assert maps[0].min() < 0.3 < maps[0.01].min() < 1 < maps[0.01].max() < maps[0].m
 # %%
 figure, panels = plt.subplots(1, 2, figsize=(7.2, 2.9), sharey=True)
 for axes, (factor, load) in zip(panels, maps.items(), strict=True):
-    picture = axes.imshow(load, vmin=0, vmax=2.4, aspect="auto")
+    picture = axes.imshow(load, vmin=0, vmax=2.5, aspect="auto")
     for layer_, row in enumerate(load):
         for e, value in enumerate(row.tolist()):
             axes.text(e, layer_, f"{value:.1f}", ha="center", va="center", fontsize=8,
@@ -706,9 +747,10 @@ figure.colorbar(picture, ax=panels, label="× fair share")
 plt.show()
 
 # %% [markdown]
-# **Explain.** The same weights at the start, the same rows: only the loss differs. Do
-# not read the nats as a finding about quality: this is one seed and a text of a few
-# lines. `train(0.01, seed=1)` gives others.
+# **Explain.** The same weights at the start, the same rows: only the loss differs.
+# Without it one expert here gets next to nothing; with it the idlest still has about
+# half of its share. Do not read the nats as a finding about quality: this is one seed
+# and a text of a few lines. `train(0.01, seed=1)` gives others.
 #
 # Which expert does each letter of a line get? Move the slider through the layers. The
 # upper row is the expert with the larger weight.

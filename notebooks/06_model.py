@@ -102,14 +102,16 @@ for numbers in ([3.0, 4.0], [30.0, 40.0], [1.0, 3.0]):
 # %% [markdown]
 # **Explain.** $\sqrt{12.5} = 3.536$ and $3 / 3.536 = 0.849$. Ten times the input gives
 # the same output. Whatever comes in, $D$ numbers with a mean square of 1 go out, and
-# the squares add up to $D$. Nothing is subtracted: (1, 3) keeps its mean, LayerNorm
-# would make (-1, 1) of it.
+# the squares add up to $D$. (Zeros stay zeros: that is what $\varepsilon = 10^{-6}$
+# is for.) Nothing is subtracted: (1, 3) keeps its mean, LayerNorm would make (-1, 1) of
+# it.
 #
 # The formula leaves two things open that decide whether you get the released model's
 # bits: *in which type* the division is done, and *when* the weight is multiplied.
 #
 # **Predict.** A vector holds 300 and 300, in float16. The largest float16 number is
-# 65,504. What does the formula give if all of it is computed in float16?
+# 65,504. What does the formula give if all of it is computed in float16? And in bf16:
+# does it matter whether the result is rounded after the weight, or before it?
 
 # %%
 half = torch.tensor([300.0, 300.0], dtype=torch.float16)
@@ -201,15 +203,16 @@ print(f"gate and up confused: off by {swapped:.1f} times the largest output")
 # DeepSeek published for V3, `w1` is the gate, `w3` is up and `w2` is down. Gate and up
 # have the same shape, so that no loader can notice the confusion.
 #
-# **Change one thing.** Take silu away, so that the gate is multiplied as it is. What
-# happens to the output if `x` is multiplied by 10? And with silu?
+# **Change one thing.** Compare `swiglu(10 * x, gate, up, down)` with the output for
+# `x`, number by number. Which factors do you see? Which one factor would it be without
+# silu, for `((x @ gate.T) * (x @ up.T)) @ down.T`?
 #
 # Both functions equal the library's modules to 1e-12. From here on we may use those.
 #
 # ## 2. The forward pass is a loop
 #
 # Here is the pocket model. It has every part of the released one: MLA, a dense first
-# layer, routed and shared experts.
+# layer, routed and shared experts. Its hidden size is 64, its vocabulary 512.
 #
 # **Predict.** Six tokens go in. Which shapes leave the embedding, a block and the head?
 
@@ -235,6 +238,7 @@ def forward_by_hand(tokens):
     def norm(x, module):
         return rms_norm_by_hand(x, module.weight, 1e-6)
 
+    # cosines and sines of positions 0 to T - 1, in the type of the last argument
     rope = rope_table(POCKET, 0, tokens.shape[1], model.lm_head.weight)
     x = model.model.embed_tokens.weight[tokens]
     shapes = [x.shape]
@@ -253,8 +257,8 @@ print("the loop by hand equals the library's model")
 
 # %% [markdown]
 # **Explain.** The head is a matrix of its own. In many models it is the embedding
-# again; here `tie_word_embeddings` is false, so the table is stored twice, with
-# different numbers.
+# again; here `tie_word_embeddings` is false, so the file holds two tables of the same
+# shape, each with its own numbers.
 #
 # Layer 0 has a plain SwiGLU in place of experts (`first_k_dense_replace = 1`). The
 # reason is in the DeepSeekMoE paper, §5.1.2: the balance among experts converged
@@ -272,13 +276,13 @@ print("the loop by hand equals the library's model")
 
 # %%
 tokens = torch.randint(512, (1, 8), generator=torch.Generator().manual_seed(2))
-other = tokens.clone()
-other[0, 5] = (other[0, 5] + 1) % 512
+other, replaced = tokens.clone(), 5
+other[0, replaced] = (other[0, replaced] + 1) % 512
 with torch.no_grad():
     change = (model(tokens) - model(other)).abs().amax(-1)[0]
 print("position  " + "".join(f"{position:>7}" for position in range(8)))
 print("changed by" + "".join(f"{c:>7.3f}" for c in change.tolist()))
-assert change[:5].max() < 1e-12 and change[5:].min() > 1e-6
+assert (change[:replaced] < 1e-12).all() and (change[replaced:] > 1e-6).all()
 
 # %% [markdown]
 # **Explain.** A later token never changes an earlier logit. If it did, the model would
@@ -286,12 +290,13 @@ assert change[:5].max() < 1e-12 and change[5:].min() > 1e-6
 # nonsense. `tests/model/test_transformer.py` tries the same with drawn models, lengths
 # and places.
 #
-# **Change one thing.** Change the token at position 0. Does any logit stay?
+# **Change one thing.** Set `replaced = 0`. Does the logit of any position stay?
 #
 # The second test is *the loss at step 0*.
 #
-# **Predict.** The toy model has $V = 4096$ tokens and random weights. What is its loss
-# in nats per token? Is it higher or lower if the random weights are larger?
+# **Predict.** The `toy` preset has $V = 4096$ tokens, $D = 128$ and random weights.
+# What is its loss in nats per token? Is it higher or lower if the random weights are
+# larger?
 
 # %%
 drawn = torch.Generator().manual_seed(3)
@@ -321,9 +326,9 @@ for std in (0.006, 0.02, 0.06):
 #
 # ## 4. Count every parameter of `toy` by hand
 #
-# **Predict.** The `toy` preset has 4 layers, 16 routed experts in each of three, and a
-# vocabulary of 4,096. Where are most of its parameters: embedding and head, attention,
-# or experts?
+# **Predict.** The `toy` preset has 4 layers of hidden size 128, 16 routed experts in
+# each of three, all 64 wide, and a vocabulary of 4,096. Where are most of its
+# parameters: embedding and head, attention, or experts?
 
 # %%
 by_hand = {
@@ -347,8 +352,8 @@ assert total == parameter_count(PRESETS["toy"]) == sum(
     p.numel() for p in MiniCoder.outline(PRESETS["toy"]).parameters())
 
 # %% [markdown]
-# **Explain.** Experts 43 %, embedding and head 38 %, attention 11 %. A small model
-# spends much on its vocabulary. Nothing has a bias, and rotary positions have no
+# **Explain.** Routed experts 43 %, embedding and head 38 %, attention 11 %. A small
+# model spends much on its vocabulary. Nothing has a bias, and rotary positions have no
 # parameters.
 #
 # With letters: $n$ heads, query and key width $d_n + d_r$ (content and rotary part),
@@ -357,9 +362,7 @@ assert total == parameter_count(PRESETS["toy"]) == sum(
 #
 # | part | parameters |
 # |---|---|
-# | attention, queries not compressed (Lite) | $D\,n(d_n+d_r)$ |
-# | attention, queries compressed (236B) | $D\,r_q + r_q + r_q\,n(d_n+d_r)$ |
-# | attention, the rest | $D(r_c+d_r) + r_c + r_c\,n(d_n+d_v) + n\,d_v D$ |
+# | attention of a layer | exercise 2 |
 # | norms of a layer | $2D$ |
 # | dense SwiGLU | $3DF$ |
 # | experts and router of a layer | $3DE(N_r + N_s) + D N_r$ |
@@ -367,11 +370,12 @@ assert total == parameter_count(PRESETS["toy"]) == sum(
 #
 # ### Exercise 2 · the attention of one layer (medium, important, 12 minutes)
 #
-# Write the first three lines as a function of the configuration. Try it before you look
-# at the table again: the tensors of MLA are enough to derive it. The fields are
-# `hidden_size`, `num_attention_heads`, `qk_nope_head_dim`, `qk_rope_head_dim`,
-# `v_head_dim`, `kv_lora_rank` and `q_lora_rank` (None in Lite). `c.qk_head_dim` is
-# $d_n + d_r$.
+# Fill the first line: write it as a function of the configuration. The tensors of MLA
+# are enough to derive it, and the list for `toy` above has all but one case: when
+# `q_lora_rank` is not None, as in the 236B, the queries are compressed like keys and
+# values, through a latent with a norm. The other fields are `hidden_size`,
+# `num_attention_heads`, `qk_nope_head_dim`, `qk_rope_head_dim`, `v_head_dim` and
+# `kv_lora_rank`; `c.qk_head_dim` is $d_n + d_r$.
 
 # %% tags=["nbval-ignore-output"]
 def attention_parameters(c: ModelConfig) -> int:
@@ -395,6 +399,10 @@ check("model.attention_parameters", attention_parameters)
 #     count += c.kv_lora_rank * heads * (c.qk_nope_head_dim + c.v_head_dim)
 #     return count + heads * c.v_head_dim * c.hidden_size
 # ```
+#
+# With letters, the queries have $D\,n(d_n+d_r)$ in Lite and
+# $D\,r_q + r_q + r_q\,n(d_n+d_r)$ in the 236B. The rest has
+# $D(r_c+d_r) + r_c + r_c\,n(d_n+d_v) + n\,d_v D$.
 #
 # </details>
 #
@@ -441,7 +449,9 @@ assert all(sum(sizes[n].values()) == parameter_count(PRESETS[n]) for n in PRESET
 # ### Exercise 3 · activated parameters (medium, important, 10 minutes)
 #
 # `parameter_count(c)` gives the total. `c.is_moe(layer)` says whether a layer has
-# experts. Embedding and head both count here.
+# experts: in a model without any, `n_routed_experts` is None and no layer has them. The
+# other fields are `num_experts_per_tok`, `hidden_size` and `moe_intermediate_size`.
+# Embedding and head both count here.
 
 # %% tags=["nbval-ignore-output"]
 def activated(c: ModelConfig) -> int:
@@ -466,7 +476,8 @@ check("model.activated", activated)
 #
 # **Predict.** The paper calls the models "16B / 2.4B" and "236B / 21B"
 # (DeepSeek-Coder-V2, table 2). Which rule gives both 2.4 and 21: with embedding and
-# head, without one of them, or without both?
+# head, without one of them, or without both? Ask your function: one of the two tables
+# has 0.21 billion numbers in Lite and 0.52 in the 236B.
 
 # %%
 print(f"{'in billions':<32}{'Lite':>8}{'236B':>8}")
@@ -643,8 +654,8 @@ for name in NAMES:
 # of every head; the absorbed form of lesson 13 does more arithmetic per key and reads
 # far less memory.
 #
-# **Change one thing.** At how many keys do the halves meet if `num_attention_heads` is
-# 64? Use `preset("full_236b", num_attention_heads=64)`. Not at twice as many: the
+# **Change one thing.** At how many keys do the two parts meet if `num_attention_heads`
+# is 64? Use `preset("full_236b", num_attention_heads=64)`. Not at twice as many: the
 # matrices shrink as well.
 #
 # ## 7. The checkpoint: names, shapes, bytes
@@ -663,7 +674,7 @@ print("files: ", *sorted(path.name for path in (place / "pocket").iterdir()))
 print("in memory:")
 for name, tensor in model.model.layers[1].mlp.state_dict().items():
     print(f"  {name:<35}{tuple(tensor.shape)}")
-print("in the file:")
+print("in the file (of the eight experts, the last):")
 for name, tensor in released(model):
     if ".layers.1.mlp." in name and (".experts." not in name or ".experts.7." in name):
         print(f"  {name.removeprefix('model.layers.1.mlp.'):<35}{tuple(tensor.shape)}")
@@ -825,10 +836,11 @@ except UserError as error:
     print(str(error).replace(str(place), "..."))
 
 # %% [markdown]
-# **Explain.** One, and it lists all. Names and shapes are compared before the first
-# number is read, so that a wrong file costs seconds and never leaves a model that is
-# filled by half. Also refused are files that are cut off, numbers that are not finite,
-# and a `config.json` that describes a far larger model than the weights beside it.
+# **Explain.** One, and it lists all three kinds. Names and shapes are compared before
+# the first number is read, so that a wrong file costs seconds and never leaves a model
+# that is filled by half. Also refused are files that are cut off, numbers that are not
+# finite, and a `config.json` that describes a far larger model than the weights beside
+# it.
 #
 # ### Famous bug: the default that is mis-spelled
 #
@@ -849,7 +861,7 @@ for wrong in ("gready", "top_k"):
         print("ours:", error)
 
 # %% [markdown]
-# The one slip that exists in the world is accepted from files. Anything else is named.
+# The one slip that is known is accepted from files. Anything else is named.
 #
 # ### Famous bug: every shape is right, and the model is wrong
 #
@@ -861,7 +873,8 @@ for wrong in ("gready", "top_k"):
 #
 # **Predict.** At which position of a text is the error invisible? Beside it we make a
 # second silent mistake, our own and not a reported one: we transpose `o_proj` in the
-# file. It is square in Lite, 2048 by 2048, as in our pocket model.
+# file. It is square in Lite, 2048 by 2048, as in our pocket model, 64 by 64. Where does
+# that one show?
 
 # %%
 yarn = RopeScaling(factor=40, original_max_position_embeddings=4096, mscale=0.707,

@@ -20,7 +20,7 @@
 #   *compute* the bytes of a cache and the probabilities that a token is drawn from.
 # - **You need first:** lesson 00; lesson 04 (MLA and rotary positions) helps, and each
 #   formula that we need of it is repeated.
-# - **Time:** 10 seconds on one quiet CPU core, and 35 minutes for the exercises.
+# - **Time:** 10 seconds on one quiet CPU core, and 30 minutes for the exercises.
 # - **Paper:** DeepSeek-V2 (arXiv 2405.04434) §2.1, table 1, appendix C.
 #   DeepSeek-Coder-V2 takes the architecture as it is (arXiv 2406.11931, §3.2).
 #
@@ -64,18 +64,19 @@ full, lite = PRESETS["full_236b"], PRESETS["lite_16b"]
 # it writes: *decode*, one pass for each token, because token 2 cannot be computed
 # before token 1 is known. The matrices are the same, and yet these are two jobs.
 #
-# A card has two limits: how many operations it computes per second, and how many bytes
-# it moves between its memory and its arithmetic units. Which one binds depends on the
-# **arithmetic intensity**: operations per byte moved. Our example is an H800: 989
-# TFLOP/s at most in bf16 (a FLOP is one multiplication or addition, so a multiply-add
-# is 2), and 3,000 GB/s, the best reading rate that FlashMLA's README reports for it.
+# A card (GPU) has two limits: how many operations it computes per second, and how many
+# bytes it moves between its memory and its arithmetic units. Which one binds depends on
+# the **arithmetic intensity**: operations per byte moved. Our example is an H800: at
+# most 990 TFLOP/s in bf16 (a FLOP is one multiplication or addition, so a multiply-add
+# is 2), and 3,000 GB/s, the best rate that FlashMLA, DeepSeek's decoding kernel,
+# reports for it. (3,350 GB/s is the memory's own limit.)
 #
 # **Predict.** A matrix of $5120 \times 1536$ numbers, 2 bytes each, meets one token.
 # How many operations does each moved byte allow? And how many must it allow, so that
 # the arithmetic units never wait?
 
 # %%
-PEAK, RATE = 989e12, 3000e9  # FLOP/s and byte/s of the example card
+PEAK, RATE = 990e12, 3000e9  # FLOP/s and byte/s of the example card
 ridge = PEAK / RATE
 
 
@@ -108,13 +109,14 @@ axes.set(xlabel="FLOP per byte", ylabel="TFLOP/s at most", ylim=(0.2, 3000),
 plt.show()
 
 # %% [markdown]
-# **Explain.** Such a picture is a *roofline*. With one token, each weight is moved (2
-# bytes) for one multiply-add (2 FLOP): intensity 1, and 99.7 % of the arithmetic
-# waits. In prefill a weight serves thousands of tokens. Decoding many texts at once, a
-# *batch*, is the remedy for weights. It is none for the cache: each text has its own.
+# **Explain.** Such a picture is a *roofline*, and its corner, here at 330 FLOP per
+# byte, is the *ridge*. With one token, each weight is moved (2 bytes) for one
+# multiply-add (2 FLOP): intensity 1, and 99.7 % of the arithmetic waits. In prefill a
+# weight serves thousands of tokens. Decoding many texts at once, a *batch*, is the
+# remedy for weights. It is none for the cache: each text has its own.
 #
 # **Change one thing.** From how many tokens on does this matrix reach the ridge? Solve
-# `intensity(tokens) >= ridge` by trying.
+# `intensity(tokens) >= ridge` by trying. Why are they more than 330?
 #
 # ## 2. Without a cache, everything is computed again
 #
@@ -148,11 +150,14 @@ for p, n in ((6, 5), (1000, 500)):
           f"with one {p + n - 1:,}")
 
 # %% [markdown]
-# **Explain.** 6 + 7 + 8 + 9 + 10 = 40, and in general $nP + n(n-1)/2$. But attention is
-# causal: a later token changes nothing of what was computed for an earlier one. So keep
-# that. What exactly? Take one head, three tokens, and the query
-# $q = (\ln 2, 0)$, which has scores $(\ln 2, 0, \ln 2)$ with the keys below. So its
-# weights are $2 : 1 : 2$.
+# **Explain.** 6 + 7 + 8 + 9 + 10 = 40, and in general $nP + n(n-1)/2$ for a prompt of
+# $P$ tokens and $n$ new ones. But attention is causal: a later token changes nothing of
+# what was computed for an earlier one. So keep that, and read each token once: 6 + 4 =
+# 10, for nobody reads the last one that is written.
+#
+# What exactly do we keep? Take one head, three tokens, and for each of them the query
+# $q = (\ln 2, 0)$. It has scores $(\ln 2, 0, \ln 2)$ with the keys below (we leave out
+# the scale), so its weights go as $2 : 1 : 2$.
 
 # %%
 keys = torch.tensor([[1, 0], [0, 1], [1, 1]]).double()
@@ -176,9 +181,12 @@ print(f"result of the third token: {whole[2]:.1f}")
 # again and again. Old *queries* are not, so nobody caches them.
 #
 # In a whole model each layer has a cache. What is cached of a token in MLA is one
-# vector, which `to_cache` makes: the latent and the rotary key. Here is the model with
-# a cache that we carry ourselves, a list with one tensor per layer. The new token must
-# be rotated by its true position, so `read` is told where it `start`s.
+# vector, which `to_cache` makes: the latent and the rotary key, here 64 + 32 = 96
+# numbers. Here is the model with a cache that we carry ourselves, a list with one
+# tensor per layer. `run` goes through the layers and asks our `attend` in each of them;
+# `expanded` is attention that makes keys and values from what is cached (section 4).
+# The new token must be rotated by its true position, so `read` is told where it
+# `start`s.
 
 # %%
 def read(tokens, start, cache):
@@ -204,8 +212,10 @@ print(f"{len(text)} tokens, one by one: logits equal to 1e-12;",
       f"cache of a layer {tuple(cache[0].shape)}")
 
 # %% [markdown]
-# Two mistakes make wrong text without any error message. How far do they move the
-# logits of the last token?
+# Two mistakes make wrong text without any error message: a position that is off by one,
+# and a cache that is not passed on.
+#
+# **Predict.** Logits of this model spread by about 1. Which mistake moves them more?
 
 # %%
 _, past = read(text[:-1], 0, [])
@@ -215,6 +225,10 @@ for name, start, kept in (("right", 11, past), ("position off by one", 12, past)
     print(f"{name:<20} largest error {(logits[0] - whole[-1]).abs().max():.2f}")
 
 # %% [markdown]
+# **Explain.** Without the past the last token is a one-token text, so all is wrong. A
+# wrong position is worse in another way: the text looks nearly right, so nobody
+# searches.
+#
 # ### Exercise 1 · greedy decoding with a cache (medium, important, 8 minutes)
 #
 # *Greedy* means: always the likeliest token. `step` below reads tokens and returns the
@@ -228,7 +242,7 @@ def step(tokens, start, cache):
 
 
 def greedy(step, prompt: list[int], new: int) -> list[int]:
-    """The `new` likeliest tokens after `prompt`; each token is read once.
+    """The `new` likeliest tokens after `prompt`: it in one step, then one token a step.
 
     step(tokens, start, cache) reads tokens that stand at positions start, start + 1,
     ... behind those in `cache`; it returns the likeliest next token and a longer cache.
@@ -239,7 +253,7 @@ def greedy(step, prompt: list[int], new: int) -> list[int]:
 check("inference.greedy", greedy)
 
 # %% [markdown]
-# When it is right, `greedy(step, text, 5) == uncached(text, 5)[0]` is true.
+# When it is right, `uncached(text, 5)[0] == greedy(step, text, 5)` is true.
 #
 # <details><summary>Solution</summary>
 #
@@ -347,8 +361,8 @@ check("inference.cache_bytes", cache_bytes)
 # `torch.cat` in our `read` allocates a new cache and copies the old one for every
 # token. The library allocates more than it needs and doubles when it is full.
 #
-# **Predict.** Writing 10,000 tokens, how many rows does each way copy? One row is what
-# one token leaves.
+# **Predict.** One row is what one token leaves. Writing 10,000 of them, one by one, how
+# many rows does `torch.cat` copy? And doubling, which begins with room for 64?
 
 # %%
 cache, sizes = LatentCache(config, model.lm_head.weight, batch=1, capacity=64), []
@@ -367,7 +381,7 @@ except UserError as error:
     print(error)
 
 # %% [markdown]
-# **Explain.** Doubling copies at most 2 rows for each one written, however long the
+# **Explain.** Doubling copies fewer than 2 rows for each one written, however long the
 # text; `torch.cat` copies half the square of the length. The price is spare room. If
 # the length is known, one allocation suffices: `generate` takes room for prompt and
 # answer at the start. So it knows the bytes before it begins, and refuses what exceeds
@@ -376,7 +390,7 @@ except UserError as error:
 # ### Bytes per decoded token
 #
 # One decoding step of $B$ texts moves the weights once, shared among the texts, and the
-# cache of each text. So a token costs
+# cache of each text, all layers. So a token costs
 #
 # $$
 # \text{bytes} = \frac{\text{weights read}}{B}
@@ -386,7 +400,10 @@ except UserError as error:
 # The weights read grow with the batch, because other texts need other experts. If each
 # token drew its 6 of 160 experts evenly and at random, $B$ tokens would touch
 # $160\,(1 - (1 - 6/160)^B)$ of them in a layer. All three lines take MLA's weights, so
-# that only the caches differ. Move the slider over the batch.
+# that only the caches differ.
+#
+# **Predict.** From 1 text to 64, at 32K tokens of context: how many times fewer bytes
+# does a token move with MHA? And with MLA? Then move the slider over the batch.
 
 # %% tags=["nbval-ignore-output"]
 def weights_read(c, batch):
@@ -489,6 +506,8 @@ print(f"new query {(W.T @ q).tolist()}, score {(W.T @ q) @ c}")
 # Now with all heads, with the rotary part, in a layer of our model. The rotary part
 # needs no moving: its key is cached as it is. (Could it stand inside $W^{UK} c$? No: a
 # rotation that depends on the position would stand between $q$ and $W^{UK}$, §2.1.3.)
+# `kv_b_proj` holds both matrices of all heads: of each head $N$ rows of $W^{UK}$, then
+# $V$ rows of $W^{UV}$. `attention.scale` is $1 / \sqrt{N + R}$.
 
 # %%
 attention = model.model.layers[1].self_attn
@@ -540,9 +559,10 @@ for name, sizes in {"prefill in one call": [24], "in three": [10, 10, 4],
 # move.
 #
 # **Predict.** For one query and one cached token, in one head, how many multiply-adds
-# do the score and the weighted sum take, expanded and absorbed?
+# do the score and the weighted sum take, expanded (key and value are there already) and
+# absorbed (the query is moved already)?
 #
-# ### Exercise 3 · absorb or expand (medium, important, 8 minutes)
+# ### Exercise 3 · absorb or expand (medium, important, 10 minutes)
 #
 # Count the multiply-adds of one layer from the queries and the cached latents to the
 # heads' results. Expanded makes keys and values from *all* latents first. The
@@ -602,7 +622,10 @@ print(f"limit {131_072 / (1088 - 320):.1f}; prompt of 4,096 at once: expanded co
 # absorbed. That is why the library has two methods and not a best one.
 #
 # There is a third way: expand once and cache the keys and values. It has fewer
-# multiply-adds than both. What does it move?
+# multiply-adds than both.
+#
+# **Predict.** How many bytes does it move per cached token and layer, with 128 heads?
+# How many FLOP per byte is that, and how many has the absorbed form?
 
 # %%
 print("per cached token and layer of the 236B, one new token, 2 bytes a number:")
@@ -620,11 +643,13 @@ print(f"the example card (ridge {ridge:.0f}) is {first / second:.0f} times faste
 
 # %% [markdown]
 # **Explain.** An expanded cache has intensity 1: the card waits for memory. All 128
-# heads of the absorbed form read the *same* latent, so its intensity is 242, just below
-# the ridge of 330: memory and arithmetic are both nearly busy. It does 3.4 times the
-# arithmetic and moves 71 times fewer bytes (71 and not 57, because an expanded key of
-# MLA has 64 rotary numbers beside its 128). Expanded would win only on a machine with
-# less than 3.4 FLOP per byte.
+# heads of the absorbed form read the *same* latent, so its intensity is 242, near the
+# ridge: memory is busy, and arithmetic for 73 % of the time. (FlashMLA's notes see it
+# on the border: the clock drops under load, to 865 TFLOP/s, so with 3,350 GB/s the
+# ridge is 258. They round our 242 to $2 \cdot 128 = 256$ and count the case as bound by
+# arithmetic.) Absorbed does 3.4 times the arithmetic and moves 71 times fewer bytes (71
+# and not 57, because an expanded key of MLA has 64 rotary numbers beside its 128).
+# Expanded would win only on a machine with less than 3.4 FLOP per byte.
 #
 # **Change one thing.** Lite has 16 heads. What is the intensity of its absorbed form?
 # Does it wait for memory or for arithmetic?
@@ -708,9 +733,9 @@ print("each row of the batch = its prompt alone, to 1e-12")
 # %% [markdown]
 # ### A famous bug: a softmax over nothing
 #
-# In the row of prompt `[1, 2]` the first three cells are padding. Without
-# `| torch.eye(5).bool()` they may see nothing at all. Nobody reads their results, so
-# who cares?
+# In the row of prompt `[1, 2]` the first three cells are padding, in that of
+# `[3, 1, 4]` the first two. Without `| torch.eye(5).bool()` they may see nothing at
+# all. Nobody reads their results, so who cares?
 #
 # **Predict.** What is the softmax of $(-\infty, -\infty)$? And what is $0 \cdot$ that?
 
@@ -735,7 +760,10 @@ print("cells that see nothing:", rows.sum().item(), "with the mask as it is abov
 #
 # Texts end at different times, when the model writes its end token. A row that is done
 # would cost as much as before, so `generate` takes it out of the batch. We count the
-# rows that reach the output matrix in each step:
+# rows that reach the output matrix in each step.
+#
+# **Predict.** Three texts may write 6 tokens; one of them ends with its third. How many
+# rows has each step?
 
 # %%
 free_run = [uncached(prompt, 6)[0] for prompt in prompts]
@@ -789,7 +817,8 @@ print("16, 4, 1, 1 over 22:", *(f"{square / 22:.3f}" for square in (16, 4, 1, 1)
 def top_p(probabilities: list[float], p: float) -> list[float]:
     """Keep the smallest set of likeliest tokens whose sum reaches `p`; renormalise.
 
-    A token that is cut off stays in the list, with probability 0.
+    p is above 0 and at most 1. A token that is cut off stays in the list, with
+    probability 0. Of equal ones any may go.
     """
     ...
 
@@ -838,7 +867,7 @@ def how(seed):
 once, again, other = (generate(model, prompts[:1], 8, **how(s))[0] for s in (0, 0, 1))
 pieces = stream(model, prompts[0], 8, **how(0))
 first = next(pieces)  # this ran the prefill and one choice, no more
-print("same seed, same text:", once == again, "| other seed:", once == other)
+print("same text: from the same seed", once == again, "| from another", once == other)
 print("streamed:", [first, *pieces] == once)
 
 # %% [markdown]
@@ -883,4 +912,5 @@ print("streamed:", [first, *pieces] == once)
 # - Holtzman et al., arXiv 1904.09751: top-p. Fan et al., arXiv 1805.04833: top-k.
 # - Su et al., arXiv 2104.09864: §3.2 rotary positions.
 # - Shazeer, arXiv 1911.02150: §2.4 memory bandwidth of incremental decoding.
-# - FlashMLA, README: up to 3,000 GB/s and 660 TFLOP/s in decoding on an H800.
+# - FlashMLA, README: up to 3,000 GB/s and 660 TFLOP/s in decoding on an H800; its notes
+#   `docs/20250422-new-kernel-deep-dive.md`: 990 and 865 TFLOP/s, 3.35 TB/s.

@@ -90,17 +90,20 @@ class Experts(nn.Module):
 
     def forward(self, x: Float[Tensor, "M D"], routing: Routing
                 ) -> Float[Tensor, "M D"]:
-        """Sort token copies by expert, run each on its slice, un-sort, add up."""
-        chosen = routing.experts.flatten()
+        """Sort token copies by expert, run each on its slice, add up by token.
+
+        A copy's weight goes in before `down_proj`, where rows are narrow.
+        """
+        chosen, copies = routing.experts.flatten(), routing.experts.shape[1]
         order = chosen.argsort(stable=True)
-        ends = torch.bincount(chosen, minlength=len(self.down_proj)).cumsum(0)
-        rows = x.index_select(0, order // routing.experts.shape[1])
-        gate, up = grouped_linear(rows, self.gate_up_proj, ends).chunk(2, dim=-1)
-        rows = grouped_linear(F.silu(gate) * up, self.down_proj, ends)
-        back = torch.empty_like(order).scatter_(
-            0, order, torch.arange(len(order), device=order.device))
-        rows = rearrange(rows.index_select(0, back), "(m k) d -> m k d", m=len(x))
-        return torch.einsum("mkd,mk->md", rows, routing.weights.type_as(rows))
+        ends = chosen.bincount(minlength=len(self.down_proj)).cumsum(0)
+        token = order // copies
+        weight = routing.weights.flatten().index_select(0, order).type_as(x)
+        gate, up = grouped_linear(
+            x.index_select(0, token), self.gate_up_proj, ends).chunk(2, dim=-1)
+        rows = grouped_linear(
+            F.silu(gate) * up * weight.unsqueeze(1), self.down_proj, ends)
+        return torch.zeros_like(x).index_add(0, token, rows)
 
 
 def _has_kernel(x: Tensor, weight: Tensor) -> bool:

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from minicoder.config import PRESETS, ModelConfig
+from minicoder.config import PRESETS, ModelConfig, preset
 from minicoder.show.check import Rule, exercise
 
-FULL, LITE, CONTEXT = PRESETS["full_236b"], PRESETS["lite_16b"], 131_072
+FULL, CONTEXT = PRESETS["full_236b"], 131_072
+OTHER = preset("lite_16b", kv_lora_rank=256, v_head_dim=64)
 GAIN = 1.2608038  # YaRN's g for factor 40 and mscale 0.707
 Answer = Callable[..., Any]
-Run = Callable[[Answer], Any]  # tries an answer on known arguments
 
 
 def _same(first: Any, second: Any) -> bool:
@@ -24,12 +24,12 @@ def _same(first: Any, second: Any) -> bool:
     return first.shape == second.shape and torch.allclose(first, second, rtol=1e-9)
 
 
-def _on(*args: Any) -> Run:
+def _on(*args: Any) -> Answer:
     """Try an answer on these arguments."""
     return lambda answer: answer(*args)
 
 
-def _mistake(message: str, run: Run, wrong: Answer) -> Rule:
+def _mistake(message: str, run: Answer, wrong: Answer) -> Rule:
     """The rule that an answer must not give what `wrong` gives."""
     return Rule(message, lambda answer: not _same(run(answer), run(wrong)), wrong)
 
@@ -45,36 +45,36 @@ def _cache(latent: Answer = lambda c: c.cache_width,
 
 
 _mla, _gqa = _on(FULL, CONTEXT), _on(FULL, CONTEXT, 8)
+_third = _on(torch.arange(24.0), 2, 4, 2)  # the third head of four
 
 
 @exercise(
     "mla.cache_bytes",
     rules=(
-        _mistake("the number of layers is forgotten: 128 groups of the 236B at 131,072 "
-                 "tokens need 480 GiB, you count 8. Each of 60 layers has its own "
-                 "cache.", _on(FULL, CONTEXT, 128), _cache(layers=lambda c: 1)),
+        _mistake("the number of layers is forgotten: each of 60 has its own cache.",
+                 _mla, _cache(layers=lambda c: 1)),
         _mistake("MLA's cache is half of the true one: a number in bf16 takes 2 bytes.",
                  _mla, _cache(size=1)),
         _mistake("MLA's cache is 15.1 times too large: all 128 heads share one rotary "
                  "key.", _mla, _cache(lambda c: c.kv_lora_rank + 128 * 64)),
-        _mistake("MLA's cache is 1.89 times too large: the latent is counted twice. "
-                 "The same 512 numbers give the keys and the values.", _mla,
-                 _cache(lambda c: c.cache_width + c.kv_lora_rank)),
+        _mistake("MLA's cache is 1.89 times too large: keys and values share a latent.",
+                 _mla, _cache(lambda c: c.cache_width + c.kv_lora_rank)),
+        _mistake("MLA's cache is twice the true one: 2 bytes a number, one latent for "
+                 "keys and values.", _mla, _cache(size=4)),
         _mistake("MLA's cache lacks a ninth: the rotary key, 64 numbers, is cached "
                  "beside the latent.", _mla, _cache(lambda c: c.kv_lora_rank)),
         _mistake("GQA's cache is half of the true one: a group has a key and a value.",
                  _gqa, _cache(shared=lambda c, g: g * c.v_head_dim)),
         _mistake("GQA's cache is 16 times too large: you count heads, not groups.",
                  _gqa, _cache(shared=lambda c, g: 2 * 128 * c.v_head_dim)),
-        _mistake("GQA's cache is 1.25 times too large: you took keys 192 wide. Without "
-                 "MLA there is no extra rotary part: keys are as wide as values, 128.",
+        _mistake("GQA's cache is 1.25 times too large: only MLA has keys 192 wide.",
                  _gqa, _cache(shared=lambda c, g: g * (c.qk_head_dim + c.v_head_dim))),
-        Rule("1,000 tokens of Lite must take 31,104,000 bytes with MLA and 110,592,000 "
-             "with 8 groups; 131,072 of the 236B 9,059,696,640 and 32,212,254,720.",
-             lambda answer: [run(answer) for run in (
-                 _on(LITE, 1000), _on(LITE, 1000, 8), _mla, _gqa)] == [
-                     31_104_000, 110_592_000, 9_059_696_640, 32_212_254_720],
-             _cache(layers=lambda c: 60)),
+        _mistake("GQA's cache is 3.2 times too small: a head is v_head_dim wide.",
+                 _gqa, _cache(shared=lambda c, g: 2 * g * c.hidden_size // 128)),
+        Rule('1,000 tokens of preset("lite_16b", kv_lora_rank=256, v_head_dim=64) must '
+             "take 17,280,000 bytes with MLA and 55,296,000 with 8 groups.",
+             lambda answer: [answer(OTHER, 1000), answer(OTHER, 1000, 8)] == [
+                 17_280_000, 55_296_000], _cache(layers=lambda c: 60)),
     ),
     hints=("Numbers a token leaves in one layer, times layers, tokens and bytes.",
            "MLA: config.kv_lora_rank + config.qk_rope_head_dim. GQA: a key and a value "
@@ -90,29 +90,27 @@ def cache_bytes(config: ModelConfig, tokens: int, groups: int | None = None) -> 
 
 
 def _parts(answer: Answer) -> list[float]:
-    """Head 1 of three, whose numbers are 6, 7, 8, 9 and 10, 11."""
-    return [float(n) for part in answer(torch.arange(18.0), 1, 4, 2) for n in part]
+    """Head 2 of four, whose numbers are 12, 13, 14, 15 and 16, 17."""
+    return [float(n) for part in _third(answer) for n in part]
 
 
 @exercise(
     "mla.split_query",
     rules=(
         Rule("give two parts back: first nope = 4 numbers, then rotary = 2 numbers.",
-             lambda answer: [len(part) for part in answer(
-                 torch.arange(18.0), 1, 4, 2)] == [4, 2],
+             lambda answer: [part.numel() for part in _third(answer)] == [4, 2],
              lambda q, head, nope, rotary: q[head * 6:][:6].split([2, 4])),
-        _mistake("head 1 got the numbers of head 0: start at head · (nope + rotary).",
+        _mistake("head 2 got the numbers of head 0: start at head · (nope + rotary).",
                  _parts, lambda q, head, nope, rotary: q[:6].split([4, 2])),
         _mistake("the layout is head by head. You took it as the content of all heads, "
                  "then the rotary parts of all heads.", _parts,
                  lambda q, head, nope, rotary: (
-                     q[head * nope:][:nope], q[3 * nope + head * rotary:][:rotary])),
-        _mistake("inside a head the content comes first; you took the first two "
-                 "numbers as the rotary part.", _parts,
+                     q[head * nope:][:nope], q[4 * nope + head * rotary:][:rotary])),
+        _mistake("inside a head the content comes first, then the rotary part.", _parts,
                  lambda q, head, nope, rotary: q[head * 6:][:6].split([2, 4])[::-1]),
-        Rule("head 1 of the numbers 0 to 17 has content 6, 7, 8, 9 and rotary 10, 11.",
-             lambda answer: _parts(answer) == [6, 7, 8, 9, 10, 11],
-             lambda q, head, nope, rotary: q[head::3].split([4, 2])),
+        Rule("of the numbers 0 to 23, head 2 has content 12 to 15 and rotary 16, 17.",
+             lambda answer: _parts(answer) == [12, 13, 14, 15, 16, 17],
+             lambda q, head, nope, rotary: q[head::4].split([4, 2])),
     ),
     hints=("Each head owns nope + rotary numbers in a row.",
            "Head 1 starts at nope + rotary; from there, nope numbers are content."),
@@ -123,12 +121,13 @@ def split_query(q: Tensor, head: int, nope: int, rotary: int) -> tuple[Tensor, T
     return q[start:start + nope], q[start + nope:start + nope + rotary]
 
 
-def _score(g: float, nope: int = 128, rotary: int = 64) -> Run:
+def _score(g: float, nope: int = 128, rotary: int = 64) -> Answer:
     """Try an answer on two random vectors of these widths."""
     draw = torch.Generator().manual_seed(4)
     vectors = [torch.randn(n, generator=draw, dtype=torch.float64)
                for n in (nope, nope, rotary, rotary)]
-    return lambda answer: float(answer(*vectors, g))
+    return lambda answer: torch.as_tensor(
+        answer(*vectors, g), dtype=torch.float64).squeeze()
 
 
 def _scaled(gain: Answer) -> Answer:
@@ -139,14 +138,14 @@ def _scaled(gain: Answer) -> Answer:
 @exercise(
     "mla.score",
     rules=(
-        _mistake("the rotary part is left out: the score is the sum of two products, "
-                 "content with content and rotary with rotary.", _score(1.0),
-                 lambda a, b, c, d, g: a @ b / 192 ** 0.5),
-        _mistake("scores are 1.22 times too large: you divided by √128, the content's "
-                 "width. A query is 128 + 64 = 192 numbers wide.", _score(1.0),
-                 lambda a, b, c, d, g: (a @ b + c @ d) / 128 ** 0.5),
-        _mistake("there are two scales, √128 and √64, so the rotary part weighs 1.41 "
-                 "times too much: one query, one scale.", _score(1.0),
+        Rule("one query and one key have one score: give a single number back.",
+             lambda answer: _score(1.0)(answer).numel() == 1, lambda a, b, *_: a * b),
+        _mistake("the rotary part is left out: a score is the sum of two products.",
+                 _score(1.0), lambda a, b, c, d, g: a @ b / 192 ** 0.5),
+        _mistake("scores are 1.22 times too large: divide by √(128 + 64), not by √128.",
+                 _score(1.0), lambda a, b, c, d, g: (a @ b + c @ d) / 128 ** 0.5),
+        _mistake("two scales, √128 and √64: the rotary part weighs 1.41 times more.",
+                 _score(1.0),
                  lambda a, b, c, d, g: a @ b / 128 ** 0.5 + c @ d / 64 ** 0.5),
         Rule("without YaRN (g = 1) and with widths 6 and 4, the score must be "
              "(content product + rotary product) / √10.",
@@ -173,11 +172,11 @@ def score(content_q: Tensor, content_k: Tensor, rotary_q: Tensor, rotary_k: Tens
     return (content_q @ content_k + rotary_q @ rotary_k) * g * g / width ** 0.5
 
 
-def _output(answer: Answer) -> Tensor:
-    """Of a head with N = V = 5, R = 2, L = 4 that sees S = 9 tokens."""
+def _output(answer: Answer, values: int = 5) -> Tensor:
+    """Of a head with N = 5, V = values, R = 2, L = 4 that sees S = 9 tokens."""
     draw = torch.Generator().manual_seed(5)
     arrays = [torch.randn(shape, generator=draw, dtype=torch.float64)
-              for shape in ((5,), (2,), (10, 4), (9, 6))]
+              for shape in ((5,), (2,), (5 + values, 4), (9, 6))]
     return answer(*arrays, 0.5)
 
 
@@ -210,7 +209,7 @@ def _head(first: int = 0, rotary: float = 1.0, width: float = 1.0,
 
 def _expanding(q: Tensor, r: Tensor, up: Tensor, cached: Tensor, scale: float) -> Any:
     """The right numbers, from keys and values of every token."""
-    keys, values = (cached[:, :4] @ up.T).split([5, 5], dim=-1)
+    keys, values = (cached[:, :4] @ up.T).split([5, len(up) - 5], dim=-1)
     return ((keys @ q + cached[:, 4:] @ r) * scale).softmax(-1) @ values
 
 
@@ -227,10 +226,11 @@ def _expanding(q: Tensor, r: Tensor, up: Tensor, cached: Tensor, scale: float) -
                  "cached row are the rotary key.", _output, _head(rotary=0.0)),
         _mistake("you divide by √(L + R): the folded query is longer, yet its score is "
                  "the same number. Keep `scale`.", _output, _head(width=2 / 6 ** 0.5)),
+        _mistake("the scores are not scaled: use `scale`.", _output, _head(width=2.0)),
         Rule("the result is not that of a head that makes keys and values of every "
-             "token and takes the softmax of its scores.",
-             lambda answer: _same(_output(answer), _output(_expanding)),
-             _head(weigh=lambda s: s)),
+             "token and takes the softmax of its scores (tried with V = 5 and V = 3).",
+             lambda answer: all(_same(_output(answer, v), _output(_expanding, v))
+                                for v in (5, 3)), _head(weigh=lambda s: s)),
         Rule("the numbers are right, but keys or values of all tokens were made on the "
              "way. Fold W^UK into the query, and W^UV behind the sum.",
              _stays_latent, _expanding),

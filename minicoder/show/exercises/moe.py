@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.functional import jacobian
 
 from minicoder.show.check import Rule, exercise
 
 Answer = Callable[..., Tensor]
-Run = Sequence[Callable[[Tensor], Tensor]]
 
 
 def _close(given: Tensor, wanted: Tensor) -> bool:
@@ -22,50 +22,55 @@ def _close(given: Tensor, wanted: Tensor) -> bool:
 # --- group-limited top-k; the scores of the lesson, in 4 groups of 2
 
 TOY = torch.tensor([[.20, .02, .05, .18, .15, .14, .16, .10]], dtype=torch.float64)
+PAIR = torch.cat((TOY, TOY.flip(1)))
 
 
 def _chosen(answer: Answer, scores: Tensor, *sizes: int) -> list[int]:
     return answer(scores, *sizes)[0].sort().values.tolist()
 
 
-def _limited(scores: Tensor, kept: int, k: int, by: Answer) -> Tensor:
-    """Top-k among the `kept` groups, given as (M, groups, members), that are best."""
-    best = by(scores).topk(kept, dim=-1).indices
-    keep = torch.zeros(scores.shape[:2]).scatter(1, best, 1.0)
-    return (scores * keep[..., None]).flatten(1).topk(k, dim=-1).indices
-
-
-def _local(scores: Tensor, groups: int, kept: int, k: int) -> Tensor:
-    grouped = scores.unflatten(1, (groups, -1))
-    best = grouped.amax(-1).topk(kept, dim=-1).indices.sort(-1).values
-    return grouped.take_along_dim(best[..., None], 1).flatten(1).topk(k).indices
+def _limited(by: Answer) -> Answer:
+    """Top-k among the groups, given as (M, groups, members), that are best by `by`."""
+    def answer(scores: Tensor, groups: int, kept: int, k: int) -> Tensor:
+        grouped = scores.unflatten(1, (groups, -1))
+        best = by(grouped).topk(kept).indices
+        keep = torch.zeros(grouped.shape[:2]).scatter(1, best, 1.0)
+        return (grouped * keep[..., None]).flatten(1).topk(k, dim=-1).indices
+    return answer
 
 
 @exercise(
     "moe.group_limited",
     rules=(
+        Rule("for 2 tokens and k = 3, return a tensor of whole numbers with shape "
+             "(2, 3): the numbers of the experts, not their scores.",
+             lambda answer: answer(PAIR, 4, 2, 3).shape == (2, 3)
+             and not answer(PAIR, 4, 2, 3).is_floating_point(),
+             lambda scores, groups, kept, k: scores.topk(k, dim=-1).values),
         Rule("the lesson's scores give experts 0, 3, 6: the best three of all. The "
              "groups play no part yet.",
              lambda answer: _chosen(answer, TOY, 4, 2, 3) != [0, 3, 6],
              lambda scores, groups, kept, k: scores.topk(k, dim=-1).indices),
-        Rule("the lesson's scores give experts 4, 5, 6, so groups 2 and 3 survived. "
-             "They have the largest sums (.29, .26); V2 ranks groups by their best "
-             "single expert (.20, .18, .15, .16).",
+        Rule("experts 4, 5, 6 lie in the groups with the largest sums (.29, .26); V2 "
+             "ranks groups by their best single expert (.20, .18, .15, .16).",
              lambda answer: _chosen(answer, TOY, 4, 2, 3) != [4, 5, 6],
-             lambda scores, groups, kept, k: _limited(
-                 scores.unflatten(1, (groups, -1)), kept, k, lambda s: s.sum(-1))),
-        Rule("with the scores reversed the answer is 4, 5, 7, and yours is 0, 1, 3: "
-             "these are places among the survivors, not numbers of experts.",
-             lambda answer: _chosen(answer, TOY.flip(1), 4, 2, 3) != [0, 1, 3], _local),
+             _limited(lambda s: s.sum(-1))),
+        Rule("with the scores reversed the answer is 4, 5, 7, and yours are all below "
+             "4: these are places among the survivors, not numbers of experts.",
+             lambda answer: max(_chosen(answer, TOY.flip(1), 4, 2, 3)) > 3,
+             lambda scores, groups, kept, k: (
+                 rows := scores.unflatten(1, (groups, -1))).take_along_dim(
+                 rows.amax(-1).topk(kept).indices[..., None], 1).flatten(1).topk(k)[1]),
         Rule("3 experts from the best 2 of 4 groups must be 0, 2, 3; 2 experts from "
-             "the better of 2 groups, 0 and 3.",
+             "the better of 2 groups, 0 and 3. Neighbours form a group.",
              lambda answer: _chosen(answer, TOY, 4, 2, 3) == [0, 2, 3]
              and _chosen(answer, TOY, 2, 1, 2) == [0, 3],
-             lambda scores, groups, kept, k: _limited(
-                 scores.unflatten(1, (4, 2)), 2, 3, lambda s: s.amax(-1))),
+             lambda scores, *sizes: _limited(lambda s: s.amax(-1))(scores, 4, 2, 3)),
+        Rule("right for one token, wrong for two at once: each ranks its own groups.",
+             lambda answer: _chosen(answer, PAIR, 4, 2, 3) == [0, 2, 3],
+             _limited(lambda s: s.amax(-1).amax(0).expand(len(s), -1))),
     ),
-    hints=("scores.unflatten(1, (groups, -1)) has one row for each group of a token; "
-           "amax(-1) is the best score of each group.",
+    hints=("scores.unflatten(1, (groups, -1)) has a row for each group; take its amax.",
            "topk(kept).indices tells the surviving groups. Scatter ones to them, and "
            "multiply: the experts of all other groups get score 0.",
            "flatten(1) goes back to one column for each expert; then topk(k)."),
@@ -83,32 +88,33 @@ def group_limited(scores: Tensor, groups: int, kept: int, k: int) -> Tensor:
 X = torch.tensor([[1.], [2.], [3.], [4.]], dtype=torch.float64)
 EXPERTS = torch.tensor([[3, 0], [0, 2], [3, 2], [0, 3]])
 WEIGHTS = torch.tensor([[.5, .1], [.3, .2], [.4, .3], [.2, .6]], dtype=torch.float64)
+ONE_EACH = torch.tensor([[1], [0], [1], [0]])
 
 
 class _Counting:
-    """Expert e multiplies by 10 ** e and counts its calls and rows."""
+    """Expert e is 10 ** e x + 1, so not linear; it counts its calls and rows."""
 
     def __init__(self, number: int) -> None:
         self.factor, self.calls, self.rows = 10.0 ** number, 0, 0
 
     def __call__(self, rows: Tensor) -> Tensor:
         self.calls, self.rows = self.calls + 1, self.rows + len(rows)
-        return rows * self.factor
+        return rows * self.factor + 1
 
 
-def _dispatch(answer: Answer) -> tuple[Tensor, int, int]:
+def _dispatch(answer: Answer, experts: Tensor = EXPERTS) -> tuple[Tensor, int, int]:
     """The answer's output, the most calls of one expert, and the rows of all."""
     run = [_Counting(number) for number in range(4)]
-    out = answer(X, EXPERTS, WEIGHTS, run)
+    out = answer(X, experts, WEIGHTS[:, :experts.shape[1]], run)
     return out, max(e.calls for e in run), sum(e.rows for e in run)
 
 
-def _one_by_one(x: Tensor, experts: Tensor, weights: Tensor, run: Run) -> Tensor:
+def _one_by_one(x: Tensor, experts: Tensor, weights: Tensor, run: list) -> Tensor:
     return torch.cat([sum(w * run[e](x[t:t + 1]) for e, w in zip(
         experts[t].tolist(), weights[t], strict=True)) for t in range(len(x))])
 
 
-def _everywhere(x: Tensor, experts: Tensor, weights: Tensor, run: Run) -> Tensor:
+def _everywhere(x: Tensor, experts: Tensor, weights: Tensor, run: list) -> Tensor:
     return sum(expert(x) * (weights * (experts == e)).sum(1, keepdim=True)
                for e, expert in enumerate(run))
 
@@ -120,7 +126,7 @@ def _sorted(
     count: Answer = lambda chosen, run: chosen.bincount(minlength=len(run)),
 ) -> Answer:
     """A sorted dispatch with one of its steps exchanged."""
-    def answer(x: Tensor, experts: Tensor, weights: Tensor, run: Run) -> Tensor:
+    def answer(x: Tensor, experts: Tensor, weights: Tensor, run: list) -> Tensor:
         chosen, k = experts.flatten(), experts.shape[1]
         order = chosen.argsort(stable=True)
         parts = copy(x, order, k).split(count(chosen, run).tolist())
@@ -137,10 +143,9 @@ def _outcome(message: str, wrong: Answer) -> Rule:
 @exercise(
     "moe.dispatch",
     rules=(
-        Rule("an expert ran more than once. Sort first: then one call serves it.",
+        Rule("each expert may run once at most. Sort first: then one call serves it.",
              lambda answer: _dispatch(answer)[1] <= 1, _one_by_one),
-        Rule("the experts ran on 16 rows, each on all 4 tokens. 4 tokens with 2 "
-             "experts each are 8 rows.",
+        Rule("the experts ran on too many rows: 4 tokens with 2 choices each are 8.",
              lambda answer: _dispatch(answer)[2] <= 8, _everywhere),
         _outcome("expert 1 got no token, and the experts behind it got rows of others: "
                  "bincount needs minlength, unique leaves the idle ones out.",
@@ -154,13 +159,18 @@ def _outcome(message: str, wrong: Answer) -> Rule:
                  "token r % M.", _sorted(copy=lambda x, order, k: x[order % len(x)])),
         _outcome("the results are added, not weighted: each is to be multiplied by its "
                  "router weight.", _sorted(weigh=lambda rows, weights: rows.sum(1))),
-        Rule("the output differs from a loop over tokens and experts.",
+        Rule("the output differs from a loop over tokens and experts. The result of "
+             "each choice is multiplied by the weight of the same choice.",
              lambda answer: _close(_dispatch(answer)[0], _dispatch(_one_by_one)[0]),
              _sorted(weigh=lambda rows, weights: (
                  rows * weights.flip(1)[..., None]).sum(1))),
+        Rule("4 tokens with one expert each, 1, 0, 1 and 0, come out wrong. Is a 2 "
+             "written where K belongs, or are the idle experts at the end missing?",
+             lambda answer: _close(_dispatch(answer, ONE_EACH)[0],
+                                   _dispatch(_one_by_one, ONE_EACH)[0]),
+             _sorted(copy=lambda x, order, k: x[order // 2])),
     ),
-    hints=("experts.flatten() lists all choices; its stable argsort brings the choices "
-           "of one expert together.",
+    hints=("The stable argsort of experts.flatten() brings an expert's rows together.",
            "Choice r belongs to token r // K. bincount(minlength=len(run)) says how "
            "many rows each expert gets; split cuts them.",
            "order.argsort() un-sorts. Then unflatten(0, (M, K)), times weights, sum."),
@@ -177,73 +187,63 @@ def dispatch(x: Tensor, experts: Tensor, weights: Tensor,
     return (rows * weights[..., None]).sum(1)
 
 
-# --- the expert balance loss: 4 tokens, 2 of 4 experts each
+# --- the device balance loss: 4 tokens, 2 of 4 experts each, on 2 devices
 
 ROUTED = torch.tensor([[0, 1], [0, 2], [0, 1], [3, 0]])
 SCORES = torch.tensor([[.4, .3, .2, .1], [.5, .1, .3, .1], [.6, .2, .1, .1],
                        [.3, .2, .1, .4]], dtype=torch.float64)
-FLAT, EVEN = torch.full((4, 4), 0.25), torch.tensor([[0, 1], [2, 3]] * 2)
+FLAT, THREE = torch.full((3, 4), 0.25), torch.tensor([[0], [2], [0]])
 
 
-def _loss(f: Answer = lambda s, e: _counts(s, e) / 2,
-          p: Answer = lambda s, e: s.mean(0)) -> Answer:
-    """The loss with one part exchanged; E/(K T) is 4/(2 · 4) = 1/2."""
-    return lambda scores, experts: (f(scores, experts) * p(scores, experts)).sum()
+def _joined(join: Answer) -> Answer:
+    """The loss with f and P, one row for each device, joined in another way."""
+    def answer(scores: Tensor, experts: Tensor, devices: int) -> Tensor:
+        f = F.one_hot(experts, 4).sum((0, 1)) * 4 / experts.numel()
+        return join(f.view(devices, -1), scores.mean(0).view(devices, -1))
+    return answer
 
 
-def _counts(scores: Tensor, experts: Tensor) -> Tensor:
-    """How many tokens chose each expert."""
-    return F.one_hot(experts, scores.shape[1]).sum((0, 1)).to(scores.dtype)
-
-
-def _gradient(answer: Answer) -> Tensor:
-    scores = SCORES.clone().requires_grad_()
-    loss = answer(scores, ROUTED)
-    if loss.requires_grad:
-        return torch.autograd.grad(loss, scores)[0]
-    return torch.zeros_like(scores)
-
-
-def _unlike(message: str, wrong: Answer) -> Rule:
-    return Rule(message, lambda answer: not _close(
-        answer(SCORES, ROUTED), wrong(SCORES, ROUTED)), wrong)
+def _gives(answer: Answer, value: float, scores: Tensor = SCORES,
+           experts: Tensor = ROUTED, devices: int = 2) -> bool:
+    return abs(answer(scores, experts, devices).item() - value) < 1e-6
 
 
 @exercise(
     "moe.balance",
     rules=(
-        _unlike("the loss is 4 for every routing, even or not: that is the sum of f "
-                "alone. P, the mean score of each expert, is missing.",
-                _loss(p=lambda s, e: torch.ones(4, dtype=s.dtype))),
-        _unlike("4 tokens with 2 choices each, dealt out evenly, give 2 instead of 1: "
-                "divide by K, for a token is counted K times.",
-                _loss(f=lambda s, e: _counts(s, e) * 4 / 4)),
-        _unlike("an even load gives 1/4 instead of 1: f lacks the factor E, the number "
-                "of experts.", _loss(f=lambda s, e: _counts(s, e) / 2 / 4)),
-        _unlike("f is made of scores. It counts choices: E/(K T) times the tokens that "
-                "chose the expert.", _loss(f=lambda s, e: s.mean(0) * 4)),
-        _unlike("P is the mean over all tokens of the score, chosen or not; yours "
-                "leaves out the scores of experts that were not chosen.",
-                _loss(p=lambda s, e: (s * F.one_hot(e, 4).sum(1)).mean(0))),
-        Rule("an even load must give 1, and the check's routing 1.275.",
-             lambda answer: answer(FLAT, EVEN).item() == 1
-             and abs(answer(SCORES, ROUTED).item() - 1.275) < 1e-9,
-             lambda scores, experts: _loss()(scores, experts).square()),
-        Rule("no gradient reaches the scores: do not detach P.",
-             lambda answer: bool(_gradient(answer).any()),
-             _loss(p=lambda s, e: s.mean(0).detach())),
-        Rule("the value is right and the gradient is not: for each score it must be "
-             "f/T. The counts are constants and carry no gradient.",
-             lambda answer: _close(
-                 _gradient(answer)[0], _counts(SCORES, ROUTED) / 8),
-             _loss(f=lambda s, e: _counts(s, e) / 2 + (s - s.detach()).sum(0))),
+        Rule("return one number, as a tensor: a float has no gradient.",
+             lambda answer: answer(SCORES, ROUTED, 2).dim() == 0,
+             _joined(lambda f, p: (f.mean(1) * p.sum(1)).sum().item())),
+        Rule("1.275 is the loss of the 4 experts, f times P; 2 devices have 1.15.",
+             lambda answer: not _gives(answer, 1.275),
+             _joined(lambda f, p: (f * p).sum())),
+        Rule("2.3 is twice 1.15: f' is the mean of a device's f, and f has 1/K in it.",
+             lambda answer: not _gives(answer, 2.3),
+             _joined(lambda f, p: (f.sum(1) * p.sum(1)).sum())),
+        Rule("0.575 is half of 1.15: P' is the sum of a device's P, not their mean.",
+             lambda answer: not _gives(answer, 0.575),
+             _joined(lambda f, p: (f.mean(1) * p.mean(1)).sum())),
+        Rule("1.0625 instead of 1.15: device 0 holds experts 0 and 1, yours 0 and 2.",
+             lambda answer: not _gives(answer, 1.0625),
+             _joined(lambda f, p: (f.mean(0) * p.sum(0)).sum())),
+        Rule("the check's 4 tokens must give 1.15 on 2 devices and 1.275 on 4; even "
+             "scores give 1, also with 3 tokens and 1 choice each.",
+             lambda answer: _gives(answer, 1.15) and _gives(answer, 1.275, devices=4)
+             and _gives(answer, 1.0, FLAT, THREE),
+             _joined(lambda f, p: f.mean(1).sum())),
+        Rule("the value is right, the gradient is not: for each score it must be f'/T. "
+             "The counts are constants, and P must not be detached.",
+             lambda answer: _close(jacobian(lambda s: answer(s, ROUTED, 2), SCORES)[0],
+                                   torch.tensor([3, 3, 1, 1]) / 8),
+             _joined(lambda f, p: ((f + p - p.detach()).mean(1) * p.sum(1)).sum())),
     ),
-    hints=("F.one_hot(experts, E).sum((0, 1)) counts the tokens of each expert.",
-           "f is that count times E, divided by K and by T. An even load has f = 1.",
-           "P is scores.mean(0). The loss is the sum of f times P."),
+    hints=("expert_loss in the lesson has f and P; start from its lines.",
+           "f.view(devices, -1) has a row for each device: neighbours lie together.",
+           "Multiply the mean of each row of f by the sum of the same row of P; add."),
 )
-def balance(scores: Tensor, experts: Tensor) -> Tensor:
-    """The expert-level balance loss of one sequence (DeepSeek-V2 eq. 23-25)."""
-    (tokens, count), chosen = scores.shape, experts.shape[1]
-    f = F.one_hot(experts, count).sum((0, 1)) * count / chosen / tokens
-    return (f * scores.mean(0)).sum()
+def balance(scores: Tensor, experts: Tensor, devices: int) -> Tensor:
+    """The device-level balance loss of one sequence (DeepSeek-V2 eq. 26-28)."""
+    tokens, count = scores.shape
+    f = F.one_hot(experts, count).sum((0, 1)) * count / experts.shape[1] / tokens
+    p = scores.mean(0)
+    return (f.view(devices, -1).mean(1) * p.view(devices, -1).sum(1)).sum()
