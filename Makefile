@@ -32,8 +32,8 @@ book: $(VENV)/.book book/_static/vendor  ## the website, in _build/html
 	@$(RUN) $(VENV)/bin/jupyter-book build . -W --keep-going -q \
 	    --config book/_config.yml --toc book/_toc.yml $(ARGS)
 
-bench: $(VENV)/.tests  ## what is learnt, and how fast, beside gzip and xz
-	@$(RUN) benchmarks/learning.py $(ARGS)
+bench: $(VENV)/.tests  ## speed and memory of the model, beside transformers
+	@$(RUN) benchmarks/speed.py $(ARGS)
 
 clean:  ## remove what can be made again in minutes (keeps .venv and runs)
 	@rm -rf _build book/*/vendor book/vendor.partial build *.egg-info .*_cache .hypothesis

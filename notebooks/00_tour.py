@@ -336,8 +336,8 @@ figure.colorbar(picture, ax=right, label="× fair share")
 plt.show()
 
 # %% [markdown]
-# **Explain.** The loss starts a little above $\ln 2048 = 7.6$, since random weights are
-# sure of wrong tokens, and falls fast. The right picture shows the traffic among the
+# **Explain.** The loss starts at about $\ln 2048 = 7.6$, since random weights know
+# nothing, and falls fast. The right picture shows the traffic among the
 # experts. Without a *balance loss* a few of them could take most of it (lesson 07).
 #
 # Nats per token cannot be compared between tokenizers. **Bits per byte** can, even with

@@ -57,6 +57,23 @@ def test_absorbed_equals_expanded(case, batch, length, seed):
             attention.expanded(x, latent, rope), rtol=0, atol=1e-12)
 
 
+# largest difference over largest output; seen: 7e-7 and 1.1e-2
+@pytest.mark.parametrize("dtype, tolerance", [
+    (torch.float32, 5e-6), (torch.bfloat16, 4e-2)], ids=str)
+@pytest.mark.parametrize("shape, yarn", CASES)
+def test_both_ways_agree_in_narrow_types(shape, yarn, dtype, tolerance):
+    exact = attention_of(shape, yarn)
+    narrow, x = attention_of(shape, yarn).to(dtype), hidden(exact, 2, 40).to(dtype)
+    rope = rope_for(narrow, x)
+    with torch.no_grad():
+        right = exact(x.double(), rope_for(exact, x.double()))
+        for found in (narrow(x, rope),
+                      narrow.absorbed(x, narrow.to_cache(x, rope), rope)):
+            assert found.dtype == dtype
+            error = (found.double() - right).abs().max() / right.abs().max()
+            assert error < tolerance
+
+
 def test_the_last_token_needs_no_mask():
     attention = attention_of("full", YARN)
     x = hidden(attention, 2, 7)

@@ -31,7 +31,7 @@ from transformers.models.deepseek_v2 import modeling_deepseek_v2
 from minicoder.config import PRESETS, parameter_count, preset
 from minicoder.model import mla as mla_module
 from minicoder.model.checkpoint import released
-from minicoder.model.generate import visible
+from minicoder.model.generate import generate, visible
 from minicoder.model.mla import LatentCache
 from minicoder.model.moe import Routing
 from minicoder.model.transformer import MiniCoder
@@ -119,6 +119,20 @@ def test_logits_equal_on_the_way_back(tmp_path, shape, yarn, dtype):
     assert model.lm_head.weight.dtype == dtype
     with peer(tmp_path, dtype) as other:
         assert difference(model, other, 40).max() < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("shape, yarn", [("lite", None), ("full", YARN)])
+def test_greedy_text_equals_transformers(tmp_path, shape, yarn):
+    """Two prompts of different lengths, ours in one batch, theirs one by one."""
+    model = random_model(replace(SHAPES[shape], rope_scaling=yarn))
+    model.save_pretrained(tmp_path)
+    prompts = [[5, 6, 7, 8, 9, 10, 11], [3, 1]]
+    found = generate(model, prompts, 20, end=-1)
+    with peer(tmp_path, torch.float64) as other:
+        for prompt, answer in zip(prompts, found, strict=True):
+            said = other.generate(torch.tensor([prompt]), max_new_tokens=20,
+                                  do_sample=False, eos_token_id=None, pad_token_id=0)
+            assert said[0, len(prompt):].tolist() == answer
 
 
 def test_a_dense_model_equals_transformers(tmp_path):
