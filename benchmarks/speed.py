@@ -1,6 +1,6 @@
 """Speed and memory of the model beside transformers' DeepseekV2, same weights.
 
-    python benchmarks/speed.py [--only prefill decode training moe mla load] [--quick]
+    python benchmarks/speed.py [--only mla moe prefill decode training load] [--quick]
 
 The contenders take turns, round by round; a ratio is of medians, and above 1 ours is
 faster. On a CPU the clock is the process's own time on one thread, which neighbours on
@@ -28,7 +28,7 @@ import tyro
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from minicoder.config import ModelConfig, preset
+from minicoder.config import ModelConfig, parameter_count, preset
 from minicoder.model.mla import MLA, LatentCache
 from minicoder.model.moe import MLP, MoE, Routing
 from minicoder.model.rope import rope_table
@@ -49,6 +49,7 @@ SHAPES = {
         qk_rope_head_dim=32, v_head_dim=64, intermediate_size=2048,
         moe_intermediate_size=192, n_routed_experts=64, num_experts_per_tok=6,
         n_shared_experts=2, max_position_embeddings=16384)}
+LITE = preset("lite_16b")
 Contenders = dict[str, Callable[[], object]]
 Row = dict[str, object]
 
@@ -329,6 +330,63 @@ def load(rounds: int) -> list[Row]:
     return rows
 
 
+def bandwidth() -> float:
+    """Bytes a second that one large copy reads and writes, as measured now."""
+    a = torch.empty(2**30, dtype=torch.uint8, device=DEVICE)
+    b = torch.empty_like(a)
+    return 2 * a.nbytes / (race({"copy": lambda: b.copy_(a)}, 5)["copy"] / 1000)
+
+
+@torch.no_grad()
+def whole(rounds: int, config: ModelConfig = LITE, gpu_only: bool = True) -> list[Row]:
+    """lite_16b whole on a GPU, random bf16 weights: absolute figures, no peer.
+
+    `floor` is the time to read the weights that a batch uses and its cache once.
+    """
+    if gpu_only and DEVICE.type != "cuda":
+        return []
+    model = MiniCoder.outline(config).bfloat16().to_empty(device=DEVICE)
+    for parameter in model.parameters():
+        parameter.normal_(std=0.006) if parameter.ndim > 1 else parameter.fill_(1)
+    rows, speed, new = [], bandwidth(), torch.zeros(1, 1, dtype=torch.long)
+    active = parameter_count(config, activated=True) - config.vocab_size * (
+        config.hidden_size)
+    for batch in (1, 64):
+        share = 1 if batch == 1 else parameter_count(config) / active
+        for context in (4096, 65536):
+            try:
+                cache = LatentCache(config, model.lm_head.weight, batch, context + 1)
+            except torch.OutOfMemoryError:
+                print(f"batch {batch} at {context:,} tokens: its cache does not fit")
+                continue
+            cache.length = context
+            tokens = new.expand(batch, 1).to(DEVICE)
+
+            def step(cache: LatentCache = cache, tokens: Tensor = tokens) -> None:
+                model.lm_head(model.model.decode(tokens, cache)[:, -1])
+                cache.length -= 1
+
+            took = race({"decode": step}, rounds)["decode"]
+            moved = 2 * active * share + cache.buffer.nbytes
+            rows.append({"what": f"whole, decode, batch {batch}, context {context:,}",
+                         "unit": "tok/s", "ours": round(1000 * batch / took, 1),
+                         "peer": "bandwidth floor", "theirs": round(
+                             batch * speed / moved, 1),
+                         "ratio": round(moved / speed / (took / 1000), 2)})
+            del cache, step
+        text = prompt(config, batch, 4096 if batch == 1 else 512)
+        empty = LatentCache(config, model.lm_head.weight, *text.shape)
+
+        def read(text: Tensor = text, empty: LatentCache = empty) -> None:
+            empty.length = 0
+            model.model.prefill(text, empty)
+
+        took = race({"prefill": read}, rounds)["prefill"]
+        rows.append({"what": f"whole, prefill {text.shape[1]:,}, batch {batch}",
+                     "unit": "tok/s", "ours": round(1000 * text.numel() / took, 1)})
+    return rows
+
+
 def cache(rounds: int) -> list[Row]:
     """Numbers per token and layer, counted in the cache itself."""
     rows = []
@@ -346,7 +404,7 @@ def cache(rounds: int) -> list[Row]:
 
 PARTS: dict[str, Callable[[int], list[Row]]] = {
     "cache": cache, "mla": mla, "moe": moe, "prefill": prefill, "decode": decode,
-    "training": training, "load": load}
+    "training": training, "load": load, "whole": whole}
 
 
 def machine() -> dict[str, str]:
