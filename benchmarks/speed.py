@@ -162,7 +162,7 @@ def decoders(ours: MiniCoder, theirs: nn.Module, tokens: Tensor, steps: int
     def other() -> None:
         for _ in range(steps):
             theirs(new, past_key_values=past, use_cache=True)
-        past.crop(length)
+        past.crop(-steps)
 
     return {"minicoder": mine, "transformers": other}
 
@@ -243,27 +243,35 @@ def moe(rounds: int) -> list[Row]:
     """One MoE layer of each shape, for one token and for many."""
     rows = []
     for config in SHAPES.values():
-        torch.manual_seed(0)
-        model = MiniCoder(replace(config, num_hidden_layers=2)).to(DEVICE)
-        layer = model.model.layers[1].mlp
-        other = WhereLoop(layer).to(DEVICE)
-        experts = config.n_routed_experts
-        for tokens, backward in ((1, False), (2048, False), (512, True), (2048, True)):
-            x = torch.randn(1, tokens, config.hidden_size, device=DEVICE)
-
-            def run(module: nn.Module, x: Tensor = x, back: bool = backward) -> None:
-                with torch.set_grad_enabled(back):
-                    out = module(x)
-                    if back:
-                        out.sum().backward()
-                        module.zero_grad(set_to_none=True)
-
-            found = race({"minicoder": lambda r=run, m=layer: r(m),
-                          "a loop over experts": lambda r=run, m=other: r(m)}, rounds)
-            how = "forward + backward" if backward else "forward"
-            rows.append(row(f"MoE {how}, {tokens:,} tokens, {experts} experts", "tok/s",
-                            1000 * tokens, found))
+        with twins(replace(config, num_hidden_layers=2)) as (ours, theirs):
+            layer, other = ours.model.layers[1].mlp, theirs.model.layers[1].mlp
+            peers = {"transformers, its loop over stacked experts": other,
+                     "transformers, grouped experts": other,
+                     "a loop over modules": WhereLoop(layer).to(DEVICE)}
+            for tokens, back in ((1, False), (2048, False), (512, True), (2048, True)):
+                x = torch.randn(1, tokens, config.hidden_size, device=DEVICE)
+                how = "forward + backward" if back else "forward"
+                for name, peer in peers.items():
+                    theirs.set_experts_implementation(
+                        "eager" if "stacked" in name else "grouped_mm")
+                    rows.append(row(
+                        f"MoE {how}, {tokens:,} tokens, {config.n_routed_experts} "
+                        "experts", "tok/s", 1000 * tokens,
+                        race({"minicoder": passes(layer, x, back),
+                              name: passes(peer, x, back)}, rounds)))
     return rows
+
+
+def passes(layer: nn.Module, x: Tensor, back: bool) -> Callable[[], None]:
+    """Forward through a layer, and backward too when `back`."""
+    def run() -> None:
+        with torch.set_grad_enabled(back):
+            out = layer(x)
+            if back:
+                out.sum().backward()
+                layer.zero_grad(set_to_none=True)
+
+    return run
 
 
 @torch.no_grad()
@@ -429,7 +437,7 @@ def table(found: dict) -> str:
              "its cache smaller.", "",
              "| what | minicoder | peer | unit | ratio | peer is |",
              "|---|---|---|---|---|---|"]
-    for line in found["rows"]:
+    for line in (line for name in PARTS for line in found["parts"].get(name, [])):
         theirs, ratio = line.get("theirs", ""), line.get("ratio", "")
         lines.append(f"| {line['what']} | {line['ours']:,} | {theirs} | {line['unit']} "
                      f"| {ratio} | {line.get('peer', '')} |")
@@ -444,12 +452,12 @@ def main(only: tuple[str, ...] = tuple(PARTS), quick: bool = False) -> None:
         quick: three rounds in place of nine.
     """
     path = RESULTS / f"speed-{DEVICE.type}.json"
-    old = json.loads(path.read_text()) if path.exists() else {"parts": {}}
-    parts = old["parts"] | {name: PARTS[name](3 if quick else 9) for name in only}
-    found = {"machine": machine(), "parts": parts,
-             "rows": [line for name in PARTS for line in parts.get(name, [])]}
-    write_json(path, {"machine": found["machine"], "parts": parts})
-    path.with_suffix(".md").write_text(table(found), encoding="utf-8")
+    parts = json.loads(path.read_text())["parts"] if path.exists() else {}
+    for name in only:
+        parts[name] = PARTS[name](3 if quick else 9)
+        found = {"machine": machine(), "parts": parts}
+        write_json(path, found)
+        path.with_suffix(".md").write_text(table(found), encoding="utf-8")
 
 
 if __name__ == "__main__":

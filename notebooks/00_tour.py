@@ -438,7 +438,7 @@ for case in task.cases[:3]:
 # %% tags=["nbval-ignore-output"]
 from minicoder.alignment.sft import sft
 
-tuned = do(sft, "sft", base, steps=130, tasks=3000)
+tuned = do(sft, "sft", base, steps=200, tasks=3000, lr=4e-3)
 assert read_jsonl(tuned / "metrics.jsonl")[-1]["language_loss"] < 1.5
 
 # %% [markdown]
