@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -123,9 +124,13 @@ def grouped_linear(
     """Rows ends[e-1] .. ends[e] times the transposed matrix of expert e."""
     if _has_kernel(x, weight) and (x.is_cuda or len(x) > len(weight)):
         return F.grouped_mm(x, weight.transpose(1, 2), offs=ends.int())
-    parts = x.tensor_split(ends[:-1].cpu())  # few rows: look at their experts alone
-    return torch.cat([F.linear(part, matrix) for part, matrix in zip(
-        parts, weight.unbind(), strict=True) if len(part) or len(x) == 0])
+    # few rows, or no kernel: the experts that were chosen, one by one. `unbind` when
+    # there are gradients, because each index would make one of the size of all experts
+    matrices = weight.unbind() if torch.is_grad_enabled() else weight
+    stops = ends.tolist()
+    parts = [F.linear(x[start:stop], matrices[expert]) for expert, (start, stop)
+             in enumerate(pairwise([0, *stops])) if start < stop]
+    return torch.cat(parts) if parts else x.new_zeros(0, weight.shape[1])
 
 
 class MoE(nn.Module):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -17,5 +16,5 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch D"]:
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        unit = F.rms_norm(wide, self.weight.shape, eps=self.eps)
-        return self.weight * unit.type_as(x)
+        mean = (wide * wide).sum(-1, keepdim=True) / x.shape[-1]
+        return self.weight * (wide * (mean + self.eps).rsqrt()).type_as(x)
