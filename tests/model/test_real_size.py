@@ -86,9 +86,9 @@ def test_attention_of_the_236b_forward_and_backward():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(memory_free() < 19, reason=(
+@pytest.mark.skipif(memory_free() < 17, reason=(
     "weights and gradients of one MoE layer of the 236B take 14.2 GiB; "
-    f"{memory_free():.0f} GiB are free, 19 are asked for"))
+    f"{memory_free():.0f} GiB are free, 17 are asked for"))
 def test_a_moe_layer_of_the_236b_forward_and_backward():
     """3.8 billion parameters in bf16: as many bytes of gradients, and little beside."""
     gc.collect()
