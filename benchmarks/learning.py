@@ -45,8 +45,8 @@ def twins(run: Path, seed: int, holes: int = 1000) -> dict[str, dict]:
     pack(plain / "pack", run / "corpus", run / "tokenizer", sequence_length=WINDOW,
          tokens=packed["tokens"], fim_rate=0.0, seed=seed)
     pretrain(plain / "pretrain", plain / "pack", run / "tokenizer",
-             steps=base["steps"], recall=base["recall"],
-             middles=base["middles"], seed=seed)
+             steps=base["steps"], warmup=base["warmup"],
+             recall=base["recall"], middles=base["middles"], seed=seed)
     texts = held_out_texts(run / "corpus", "code", 400_000)
     tokenizer = Tokenizer.load(run / "tokenizer")
     found = {}
@@ -64,7 +64,8 @@ def table(found: dict) -> str:
     lines = ["# What the demo learns", "",
              f"Made by `python benchmarks/learning.py`, {found['machine']}. Scores "
              "with 95 % intervals; programs are sampled at temperature 1 unless "
-             "greedy.", "",
+             "greedy. All seeds start from the base model of the first, unless --whole "
+             "was said; tasks, bugs, orders and samples are their own.", "",
              "| seed | model | pass@1, sampled | pass@1, greedy | pass@8 |",
              "|---|---|---|---|---|"]
     for seed, run in found["seeds"].items():

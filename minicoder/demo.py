@@ -49,7 +49,7 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0, effort: float = 1.0) -> P
     pack(out / "pack_long", sequence_length=WINDOW * FACTOR,
          tokens=some(100_000, 20_000), **common)
     pretrain(out / "pretrain", out / "pack", out / "tokenizer", steps=some(1600),
-             recall=some(200), middles=some(650), seed=seed)
+             warmup=some(50), recall=some(200), middles=some(650), seed=seed)
     extend(out / "extend", out / "pretrain", out / "pack_long", factor=FACTOR,
            steps=some(60), seed=seed)
     language(out / "language", out / "pretrain", out / "extend", out / "corpus",

@@ -92,9 +92,10 @@ class Coder:
     def reply(self, question: str, new_tokens: int) -> None:
         """Write the answer to a question, without the space before its first word."""
         said = self.answer(prompt_tokens(question, self.tokenizer), new_tokens)
-        print(next(said, "").removeprefix(" "), end="", flush=True)
+        begun = False
         for piece in said:
-            print(piece, end="", flush=True)
+            print(piece if begun else piece.removeprefix(" "), end="", flush=True)
+            begun = begun or bool(piece)
         print()
 
 

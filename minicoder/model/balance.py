@@ -22,6 +22,15 @@ from minicoder.errors import UserError
 from minicoder.model.moe import Routing
 
 
+def _each(routing: Routing, devices: int) -> int:
+    """Experts of a device; `UserError` when they cannot be dealt out evenly."""
+    each, rest = divmod(routing.scores.shape[1], devices)
+    if rest:
+        raise UserError(f"{routing.scores.shape[1]} experts cannot be dealt out to "
+                        f"devices = {devices}: choose a divisor.")
+    return each
+
+
 def chosen(routing: Routing) -> Float[Tensor, "M E"]:
     """1 where a token chose an expert, else 0."""
     count = routing.scores.shape[1]
@@ -93,9 +102,7 @@ class Balance:
 
     def loss(self, routing: Routing, sequences: int) -> Float[Tensor, ""]:
         """The weighted sum; `UserError` when the experts cannot be dealt out evenly."""
-        if (count := routing.scores.shape[1]) % self.devices:
-            raise UserError(f"{count} experts cannot be dealt out to devices = "
-                            f"{self.devices}: choose a divisor.")
+        _each(routing, self.devices)
         total = self.expert * expert_balance_loss(routing, sequences)
         if self.device:
             total = total + self.device * device_balance_loss(
@@ -110,10 +117,11 @@ class Balance:
 class Dropping:
     """Token dropping while training (§2.2.4); `MoE.drop` takes one.
 
-    A device computes at most `capacity` times the average number of visits; of what is
+    A device has room for `capacity` times the average number of visits; of what is
     above that the visits of the lowest scores are dropped, but none of the tokens of
     about `spared` of the sequences, which stay as they will be when the model is used.
-    The paper has 8 devices, capacity 1.0 and a tenth spared.
+    The paper has 8 devices, capacity 1.0 and a tenth spared. In one process a dropped
+    visit is computed all the same, with weight 0; what it saves is sending.
     """
 
     devices: int
@@ -143,7 +151,7 @@ def drop_tokens(routing: Routing, devices: int, capacity: float,
     M K / D of them; what has weight 0 need not be sent there. `spared` tokens take
     their room first and are never dropped, even beyond it.
     """
-    device = routing.experts // (routing.scores.shape[1] // devices)
+    device = routing.experts // _each(routing, devices)
     room = int(capacity * routing.experts.numel() / devices)
     rank = routing.scores.detach().gather(1, routing.experts)
     rank = rank.masked_fill(spared[:, None], float("inf"))

@@ -21,7 +21,6 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 from torch.overrides import TorchFunctionMode
 
 from minicoder.config import ModelConfig, parameter_count
@@ -71,12 +70,16 @@ def released(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 def fill(model: nn.Module, stored: dict[str, Stored]) -> int:
     """Copy the stored numbers that this process holds, and return how many they are.
 
-    A DTensor gets its own shard alone; of the rest not even the file's pages are read.
+    The files are mapped, and of a DTensor this process copies its own shard alone.
     """
     count = 0
     for name, tensor in model.state_dict().items():
         local, start = tensor, (0,) * tensor.ndim
         if isinstance(tensor, DTensor):
+            from torch.distributed.tensor._utils import (
+                compute_local_shape_and_global_offset,  # private: only who shards needs
+            )
+
             local = tensor.to_local()
             _, start = compute_local_shape_and_global_offset(
                 tensor.shape, tensor.device_mesh, tensor.placements)
@@ -251,8 +254,11 @@ class Pretrained(nn.Module):
         Everything is written aside and flushed before the first old file is replaced,
         so that a full disk (`OSError` or `SafetensorError`) leaves the folder as it
         was.
-        Raises `UserError` when the tokenizer has more tokens than the model.
+        Raises `UserError` when the tokenizer has more tokens than the model, and when
+        the model is sharded: gather it first.
         """
+        if any(isinstance(p, DTensor) for p in self.parameters()):
+            raise UserError("The model is sharded: this process cannot save it alone.")
         folder, rows = Path(folder), self.config.vocab_size
         if tokenizer and tokenizer.vocab_size > rows:
             raise UserError(f"The tokenizer has {tokenizer.vocab_size} tokens, and the "

@@ -32,8 +32,9 @@ def choose(logits: Float[Tensor, "B vocab"], temperature: float = 0.0,
         return logits.argmax(-1)
     logits = logits.float() / temperature
     if 0 < top_k < logits.shape[-1]:
-        least = logits.topk(top_k, dim=-1).values[:, -1:]
-        logits = logits.masked_fill(logits < least, float("-inf"))
+        kept = logits.topk(top_k, dim=-1)
+        logits = torch.full_like(logits, float("-inf")).scatter(
+            -1, kept.indices, kept.values)
     probabilities = logits.softmax(-1)
     if top_p < 1:
         ranked, order = probabilities.sort(dim=-1, descending=True)
@@ -83,7 +84,10 @@ def _prefill(model: MiniCoder, prompts: Sequence[Sequence[int]], new: int
 
 
 def cache_bytes(model: MiniCoder, rows: int, length: int) -> int:
-    """What the latent cache of `rows` texts of `length` tokens takes."""
+    """What the latent cache of `rows` texts of `length` tokens takes.
+
+    For a moment there are two of it, whenever finished rows leave.
+    """
     config, itemsize = model.config, model.lm_head.weight.itemsize
     return rows * length * config.num_hidden_layers * config.cache_width * itemsize
 

@@ -1,8 +1,8 @@
 """Multi-head Latent Attention: cache one latent and one rotary key for all heads.
 
 Source: DeepSeek-V2 §2.1 and appendix C (eq. 37-47). Letters: B batch, T query position,
-S key position, D hidden, H head, N content (nope) width, R rotary width, L latent,
-V value width.
+S key position, D hidden, H head, N content (nope) width, R rotary width, L latent, LR
+the two that are cached, V value width.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def extend(
             return balanced_loss(coder, chosen[:, :-1], chosen[:, 1:], balance)
 
         needles = Recall(tokenizer, rows, batch, rows.sequence_length, seed)
-        step_loss = with_answers(coder, step_loss, [(needles, [range(steps)])])
+        step_loss = with_answers(coder, step_loss, [(needles, range(steps))])
         metrics = train(coder, step_loss, plan, run.work, "extend")
         coder.save_pretrained(run.work, tokenizer)
         run.headline = (f"window {window // factor:.0f} → {window} tokens, loss "

@@ -18,7 +18,7 @@ from minicoder.training.recall import Answers, Middles, Recall, with_answers
 
 HOLES = 16   # lines to fill in beside the rows of a step
 REFRESH = 8  # every so many steps, needles that were learnt are asked for again
-Schedule = list[tuple[Answers, list[range]]]
+Schedule = list[tuple[Answers, set[int]]]  # batches, and the steps that have them
 
 
 def needles(words: Tokenizer, rows: Shards, batch: int, plan: Plan, recall: int,
@@ -26,8 +26,8 @@ def needles(words: Tokenizer, rows: Shards, batch: int, plan: Plan, recall: int,
     """Needles in `recall` steps from twice the warm-up on, then now and then."""
     first, then = 2 * plan.warmup, 2 * plan.warmup + recall
     source = Recall(words, rows, batch, rows.sequence_length, seed)
-    spans = [range(first, then), range(then, plan.steps, REFRESH)]
-    return [(source, spans)] if recall else []
+    steps = {*range(first, then), *range(then, plan.steps, REFRESH)}
+    return [(source, steps)] if recall else []
 
 
 def holes(words: Tokenizer, rows: Shards, plan: Plan, recall: int, middles: int,
@@ -37,7 +37,8 @@ def holes(words: Tokenizer, rows: Shards, plan: Plan, recall: int, middles: int,
     if not middles or not source.pieces:
         return []
     then = 2 * plan.warmup + recall
-    return [(source, [range(then, plan.steps, max(1, (plan.steps - then) // middles))])]
+    steps = {then + i * (plan.steps - then) // middles for i in range(middles)}
+    return [(source, steps)]
 
 
 def pretrain(

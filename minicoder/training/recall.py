@@ -10,7 +10,7 @@ sees a million tokens.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 
 import numpy as np
 import torch
@@ -108,14 +108,14 @@ def unshuffled(rows: np.ndarray, tokenizer: Tokenizer) -> list[np.ndarray]:
 
 
 def with_answers(model: MiniCoder, step_loss: StepLoss,
-                 sources: Sequence[tuple[Answers, Sequence[range]]]) -> StepLoss:
+                 sources: Sequence[tuple[Answers, Container[int]]]) -> StepLoss:
     """`step_loss` plus the loss of each source's answers, during the source's steps."""
     device = model.lm_head.weight.device
 
     def together(step: int) -> tuple[Tensor | None, dict]:
         loss, noted = step_loss(step)
-        for source, spans in sources:
-            if loss is None or not any(step in span for span in spans):
+        for source, steps in sources:
+            if loss is None or step not in steps:
                 continue
             tokens, targets = source(step)
             if (targets == IGNORE).all():  # no answer fitted into a very short row

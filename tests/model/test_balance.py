@@ -154,6 +154,14 @@ def test_experts_that_cannot_be_dealt_out_are_refused():
         Balance(**FACTORS | {"devices": 3}).loss(routing, 1)
 
 
+def test_dropping_refuses_them_too():
+    """Or the experts of the last device would never be looked at."""
+    routing = routing_of(layer_of(LITE), tokens(1, 4))
+    for devices in (3, 16):
+        with pytest.raises(UserError, match=f"8 experts.*devices = {devices}"):
+            drop_tokens(routing, devices, 1.0, torch.zeros(4, dtype=torch.bool))
+
+
 # --- dropping
 
 

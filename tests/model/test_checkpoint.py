@@ -275,7 +275,7 @@ def sharded(mesh, experts_by: int):
 # one rank of each world: torch keeps meshes of the same size as if they were the same
 @pytest.mark.parametrize("rank, world, experts_by", [
     (0, 2, 0), (1, 3, 0), (5, 6, 0), (3, 4, 1), (7, 8, 1)])
-def test_each_rank_holds_its_rows_and_reads_no_others(good, rank, world, experts_by,
+def test_each_rank_copies_its_rows_and_no_others(good, rank, world, experts_by,
                                                       monkeypatch):
     whole, read = MiniCoder.from_pretrained(good).state_dict(), []
     real = library.fill
@@ -283,6 +283,9 @@ def test_each_rank_holds_its_rows_and_reads_no_others(good, rank, world, experts
     with rank_of(rank, world) as mesh:
         model = MiniCoder.from_pretrained(good, parallelize=sharded(mesh, experts_by))
         held = {name: t.to_local() for name, t in model.state_dict().items()}
+        with pytest.raises(UserError, match="The model is sharded"):
+            model.save_pretrained(good / "never")
+    assert not (good / "never").exists()
     assert held.keys() == whole.keys()
     for name, tensor in whole.items():  # torch.chunk is how FSDP2 deals rows out
         chunks = tensor.chunk(world, dim=experts_by if tensor.ndim == 3 else 0)

@@ -19,6 +19,7 @@ from minicoder.model.generate import (
     stop_at,
     stream,
 )
+from minicoder.model.transformer import Transformer
 from minicoder.tokenizer import Tokenizer
 
 END = 7
@@ -148,14 +149,17 @@ def test_a_stop_string_is_met_with_the_token_that_completes_it(words, text, stri
     assert [over(tokens[:n]) for n in range(1, first + 1)] == met[:first]
 
 
-def test_rows_that_met_a_stop_leave_the_batch():
-    free = generate(MODELS[0], [[1, 2], [3]], 8, -1)
-    last = free[0][3]
+def test_rows_that_met_a_stop_leave_the_batch(monkeypatch):
+    free, read = generate(MODELS[0], [[1, 2], [3]], 8, -1), []
+    last, real = free[0][3], Transformer.decode
+    monkeypatch.setattr(Transformer, "decode", lambda self, tokens, *rest: (
+        read.append(len(tokens)), real(self, tokens, *rest))[1])
     stopped = generate(MODELS[0], [[1, 2], [3]], 8, -1,
                        stop=lambda answer: answer[-1] == last)
-    for whole, cut in zip(free, stopped, strict=True):
-        end = whole.index(last) + 1 if last in whole else 8
-        assert cut == whole[:end]
+    ends = [whole.index(last) + 1 if last in whole else 8 for whole in free]
+    assert stopped == [whole[:end] for whole, end in zip(free, ends, strict=True)]
+    # the last token of a row is never read again
+    assert read == [sum(end > step for end in ends) for step in range(1, max(ends))]
     assert list(stream(MODELS[0], [1, 2], 8, -1, stop=lambda a: len(a) == 2)
                 ) == free[0][:2]
 
@@ -205,6 +209,11 @@ def test_top_k_keeps_the_likeliest(top_k, kept):
     assert set(found.tolist()) == kept
     share = (found == 1).double().mean().item()
     assert share == pytest.approx(0.4 / SHARES[sorted(kept)].sum().item(), abs=0.015)
+
+
+def test_equal_tokens_do_not_widen_top_k():
+    found = choose(torch.zeros(2000, 4), 1.0, generator=seeded(0), top_k=2)
+    assert len(found.unique()) == 2
 
 
 def test_top_p_looks_at_what_top_k_has_left():

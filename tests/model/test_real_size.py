@@ -34,7 +34,7 @@ def memory_free() -> float:
 
 
 def real(layer: type[nn.Module]) -> nn.Module:
-    """A bf16 layer of the 236B whose weights are cheap to make and all differ."""
+    """A bf16 layer of the 236B whose weights are cheap to make and repeat seldom."""
     with torch.device("meta"):
         built = layer(FULL)
     built = built.to(torch.bfloat16).to_empty(device="cpu")

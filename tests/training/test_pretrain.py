@@ -1,14 +1,19 @@
 """Pre-training as a stage: it learns, resumes to the bit, refuses what does not fit."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from minicoder.data.packing import Shards
 from minicoder.errors import UserError
 from minicoder.model.transformer import MiniCoder
 from minicoder.stages import read_json, read_jsonl
+from minicoder.tokenizer import Tokenizer
 from minicoder.training import loop
-from minicoder.training.pretrain import pretrain
+from minicoder.training.loop import Plan
+from minicoder.training.pretrain import holes, needles, pretrain
 
 SMALL = dict(steps=5, batch=2, warmup=1, recall=2, middles=2)
 
@@ -39,6 +44,23 @@ def test_it_learns_with_needles_early_and_now_and_then(rows, tmp_path):
     assert log[-1]["language_loss"] < log[0]["language_loss"] - 1
     assert ["recall_loss" in m for m in log] == [False, True, True, False]
     assert ["middles_loss" in m for m in log] == [False, False, True, True]
+
+
+@pytest.mark.parametrize("steps, warmup, recall, middles", [
+    (1600, 50, 200, 650), (1600, 50, 200, 500), (1600, 50, 200, 1300), (160, 5, 20, 65),
+    (1600, 50, 0, 7)])
+def test_lines_to_fill_in_are_as_many_as_asked_for(rows, steps, warmup, recall,
+                                                   middles):
+    words, shards = Tokenizer.load(rows / "tokenizer"), Shards(rows / "pack")
+    plan, start = Plan(steps, 1e-3, warmup), 2 * warmup + recall
+    ((_, chosen),) = holes(words, shards, plan, recall, middles, seed=0)
+    assert len(chosen) == middles and start <= min(chosen) and max(chosen) < steps
+    gaps = [b - a for a, b in pairwise(sorted(chosen))]
+    assert max(gaps) - min(gaps) <= 1
+    if recall:
+        ((_, early),) = needles(words, shards, 2, plan, recall, seed=0)
+        assert set(range(2 * warmup, start)) <= early and max(early) < steps
+    assert needles(words, shards, 2, plan, 0, seed=0) == []
 
 
 @pytest.mark.parametrize("stop", [2, 4])
