@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import regex
@@ -49,19 +50,32 @@ class Tokenizer:
     """A trained vocabulary: tokens in the order of their ids, and the merges.
 
     `vocab_size` counts the specials, whose ids follow the regular tokens' in the order
-    bos, eos, fim_hole, fim_begin, fim_end.
+    bos, eos, fim_hole, fim_begin, fim_end, and then `more` that a released file has.
+    `rules` cut a text into words: each isolates its matches in what the rules before it
+    have left. With `PATTERN` tiktoken does that; other rules are slower.
     """
 
-    def __init__(self, tokens: Sequence[bytes], merges: Sequence[tuple[bytes, bytes]]
-                 ) -> None:
-        self.tokens, self.merges = list(tokens), list(merges)
-        self.specials = {text: len(tokens) + i for i, text in enumerate(SPECIALS)}
-        self.bos, self.eos, self.fim_hole, self.fim_begin, self.fim_end = (
-            self.specials.values())
-        self.vocab_size = len(tokens) + len(SPECIALS)
+    def __init__(self, tokens: Sequence[bytes], merges: Sequence[tuple[bytes, bytes]],
+                 rules: Sequence[str] = (PATTERN,), more: Sequence[str] = ()) -> None:
+        self.tokens, self.merges, self.rules = list(tokens), list(merges), tuple(rules)
+        self.specials = {text: len(tokens) + i
+                         for i, text in enumerate((*SPECIALS, *more))}
+        self.bos, self.eos, self.fim_hole, self.fim_begin, self.fim_end = list(
+            self.specials.values())[:len(SPECIALS)]
+        self.vocab_size = len(tokens) + len(self.specials)
+        # PATTERN covers any text; what other rules leave out are words as well
+        self.cuts = [regex.compile(rule) for rule in rules
+                     if self.rules != (PATTERN,)]
+        ranks = {token: i for i, token in enumerate(
+            dict.fromkeys((*(token for token in tokens if len(token) == 1),
+                           *(a + b for a, b in merges))))}
+        place = {token: i for i, token in enumerate(tokens)}
+        ids = [place[token] for token in ranks]  # of each rank; as a rule, itself
+        self.ids = None if ids == list(range(len(ids))) else ids
         self.encoding = tiktoken.Encoding(
-            "minicoder", pat_str=PATTERN, special_tokens=self.specials,
-            mergeable_ranks={token: i for i, token in enumerate(self.tokens)})
+            "minicoder", pat_str=r"[\s\S]+" if self.cuts else PATTERN,
+            special_tokens={}, mergeable_ranks=ranks)
+        self.bytes = [*self.tokens, *(text.encode() for text in self.specials)]
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -92,15 +106,33 @@ class Tokenizer:
 
         Lone surrogates, which are no text, become U+FFFD.
         """
-        return self.encoding.encode_ordinary(text)
+        return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` for many texts."""
-        return self.encoding.encode_ordinary_batch(list(texts), num_threads=2)
+        if self.cuts:
+            rows = [[rank for word in self.words(text)
+                     for rank in self.encoding.encode_ordinary(word)] for text in texts]
+        else:
+            rows = self.encoding.encode_ordinary_batch(list(texts), num_threads=2)
+        return rows if self.ids is None else [
+            [self.ids[rank] for rank in row] for row in rows]
+
+    def words(self, text: str) -> list[str]:
+        """The text cut by the rules, one rule after the other."""
+        pieces = [text]
+        for rule in self.cuts:
+            cut = []
+            for piece in pieces:
+                ends = [0, *(end for match in rule.finditer(piece)
+                             for end in match.span()), len(piece)]
+                cut += [piece[a:b] for a, b in pairwise(ends) if a < b]
+            pieces = cut
+        return pieces
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """The bytes of the tokens; specials as their text."""
-        return self.encoding.decode_bytes(list(ids))
+        """The bytes of the tokens; specials as their text, ids beyond them nothing."""
+        return b"".join(self.bytes[i] for i in ids if i < self.vocab_size)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of the tokens; bytes that are no UTF-8 become U+FFFD."""
@@ -122,10 +154,11 @@ class Tokenizer:
                  "use_regex": False}
         _write(folder / "tokenizer.json", {
             "version": "1.0", "truncation": None, "padding": None, "normalizer": None,
-            "added_tokens": [special(text) for text in SPECIALS],
+            "added_tokens": [special(text) for text in self.specials],
             "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
-                {"type": "Split", "pattern": {"Regex": PATTERN},
-                 "behavior": "Isolated", "invert": False}, level]},
+                *({"type": "Split", "pattern": {"Regex": rule},
+                   "behavior": "Isolated", "invert": False} for rule in self.rules),
+                level]},
             "post_processor": {
                 "type": "TemplateProcessing",
                 "single": [{"SpecialToken": {"id": BOS, "type_id": 0}},
@@ -143,26 +176,56 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
-        """Read a folder that `save` wrote; `UserError` names what is missing in it."""
+        """Read a `tokenizer.json`: ours, or one with DeepSeek's five control tokens.
+
+        Raises `UserError` that names what is missing or what is not known here.
+        """
         path = Path(folder) / "tokenizer.json"
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             model = content["model"]
             ids = {_hidden(text): i for text, i in model["vocab"].items()}
             merges = [(_hidden(a), _hidden(b)) for a, b in model["merges"]]
-            added = [one["content"] for one in content["added_tokens"]]
-            pattern = content["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"]
+            added = {one["id"]: one["content"] for one in content["added_tokens"]}
+            rules = [rule for step in content["pre_tokenizer"]["pretokenizers"]
+                     if (rule := _rule(step)) is not None]
+            normal = (content.get("normalizer") or {"normalizers": []})["normalizers"]
             numbers = sorted(ids.values())
+            known = set(ids) >= {bytes([b]) for b in range(256)} | {
+                a + b for a, b in merges}
         except FileNotFoundError:
             raise UserError(f"{path} does not exist.") from None
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError,
+                regex.error) as error:
             raise UserError(f"{path} is broken: {error!r}.") from None
         if numbers != list(range(len(ids))):
             raise UserError(f"{path}: model.vocab has gaps or doubles among its ids.")
-        if tuple(added) != SPECIALS or pattern != PATTERN:
-            raise UserError(f"{path}: added_tokens or the pattern of the pre_tokenizer "
-                            "are not those of minicoder.")
-        return cls(sorted(ids, key=ids.__getitem__), merges)
+        specials = [added[number] for number in sorted(added)]
+        if sorted(added) != list(range(len(ids), len(ids) + len(added))) or tuple(
+                specials[:len(SPECIALS)]) != SPECIALS:
+            raise UserError(f"{path}: added_tokens must follow the {len(ids)} others, "
+                            f"and be {', '.join(SPECIALS)} first.")
+        if not known or not rules or normal:
+            raise UserError(f"{path}: model.vocab lacks a byte or a merged token, or "
+                            "there is a normalizer, or no rule in the pre_tokenizer.")
+        return cls(sorted(ids, key=ids.__getitem__), merges, rules,
+                   specials[len(SPECIALS):])
+
+
+def _rule(step: dict) -> str | None:
+    """The regular expression of one step of a pre_tokenizer; None for bytes' looks."""
+    match step:
+        case {"type": "Split", "pattern": {"Regex": str(rule)}, "behavior": "Isolated",
+              "invert": False}:
+            regex.compile(rule)
+            return rule
+        case {"type": "Digits", "individual_digits": True}:
+            return r"\p{N}"
+        case {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}:
+            return None
+    raise ValueError(f"pre_tokenizer {step.get('type')!r} with these settings is "
+                     "not known: Split (Isolated), Digits (one by one) and ByteLevel "
+                     "(without its own rule) are")
 
 
 def _hidden(text: str) -> bytes:

@@ -4,9 +4,9 @@ import json
 
 import pytest
 import regex
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tokenizers import Regex, models, pre_tokenizers, trainers
+from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Independent
 from transformers import AutoTokenizer
 
@@ -154,6 +154,59 @@ def test_vocabularies_that_cannot_be():
     assert Tokenizer.train([], 261).encode("é") != []
 
 
+# --- a file in the released layout: six rules, more control tokens, ids in any order
+
+RULES = (r"[\r\n]", r"\s?[A-Za-zµÀ-ÖØ-öø-ÿ]+", r"\s?[!-/:-~！-／：-～‘-‟　-。]+",
+         r"\s+$", r"[一-龥ࠀ-一가-퟿]+")
+MORE = ("<｜User｜>", "<｜Assistant｜>")
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["in order", "shuffled"])
+def released(request, tmp_path_factory):
+    """Made by the independent library; which ids the real file has is unverified."""
+    folder = tmp_path_factory.mktemp("released")
+    other = Independent(models.BPE())
+    other.pre_tokenizer = pre_tokenizers.Sequence([
+        *(pre_tokenizers.Split(Regex(rule), "isolated") for rule in RULES),
+        pre_tokenizers.Digits(individual_digits=True),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    other.decoder = decoders.ByteLevel()
+    other.train_from_iterator([TEXT, TEXT.lower(), *HOSTILE], trainers.BpeTrainer(
+        vocab_size=400, show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    other.add_special_tokens([*SPECIALS, *MORE])
+    content = json.loads(other.to_str())
+    if request.param:
+        names = sorted(content["model"]["vocab"])
+        content["model"]["vocab"] = {name: i for i, name in enumerate(names)}
+    (folder / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+    return Tokenizer.load(folder), Independent.from_str(json.dumps(content)), folder
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.one_of(st.text(), st.text("aZ é1٣ \n\t.,!世界한　", max_size=12),
+                          st.sampled_from(HOSTILE[:7]))).map("".join))
+def test_a_released_layout_gives_the_same_ids(released, text):
+    ours, other, _ = released
+    assume(not any(special in text for special in (*SPECIALS, *MORE)))
+    assert ours.encode(text) == other.encode(text).ids
+    assert ours.decode(ours.encode(text)) == text
+
+
+def test_a_released_layout_keeps_its_control_tokens(released, tmp_path):
+    ours, other, _ = released
+    assert ours.vocab_size == other.get_vocab_size() == 400 + len(SPECIALS) + len(MORE)
+    for text in (*SPECIALS, *MORE):
+        number = other.token_to_id(text)
+        assert ours.specials[text] == number and ours.decode([number]) == text
+        assert number not in ours.encode(f"a {text} b")  # a user's text stays text
+    assert ours.decode([ours.vocab_size + 7]) == ""  # a padded row of the model
+    ours.save(tmp_path)
+    again = Tokenizer.load(tmp_path)
+    assert again.encode(TEXT) == ours.encode(TEXT) == other.encode(TEXT).ids
+    assert again.specials == ours.specials
+
+
 def spoil(content, key):
     """One way each to break a tokenizer.json."""
     if key == "gap":
@@ -164,9 +217,19 @@ def spoil(content, key):
         content["model"]["vocab"]["\n"] = 374
     elif key == "pattern":
         split = content["pre_tokenizer"]["pretokenizers"][0]
-        split["pattern"]["Regex"] = r"\w+"
+        split["pattern"]["Regex"] = r"(\w+"
     elif key == "special":
         content["added_tokens"].pop()
+    elif key == "order":
+        content["added_tokens"][0]["content"] = "<s>"
+    elif key == "normalizer":
+        content["normalizer"] = {"type": "Sequence", "normalizers": [{"type": "NFC"}]}
+    elif key == "words":
+        content["pre_tokenizer"]["pretokenizers"] = [{"type": "Whitespace"}]
+    elif key == "invert":
+        content["pre_tokenizer"]["pretokenizers"][0]["invert"] = True
+    elif key == "merge":
+        content["model"]["merges"].append(["Ġ", "zz"])
     elif key == "splitter":
         content["pre_tokenizer"] = None
     elif key == "list":
@@ -178,7 +241,7 @@ def spoil(content, key):
 
 @pytest.mark.parametrize("key", [
     "gap", "number", "character", "pattern", "special", "splitter", "list", "model",
-    "added_tokens", "pre_tokenizer"])
+    "added_tokens", "pre_tokenizer", "order", "normalizer", "words", "invert", "merge"])
 def test_broken_files_are_refused(saved, tmp_path, key):
     content = json.loads((saved / "tokenizer.json").read_text("utf-8"))
     (tmp_path / "tokenizer.json").write_text(json.dumps(spoil(content, key)))
