@@ -97,14 +97,14 @@ def score_all(model: RewardModel, rows: Sequence[Sequence[int]], batch: int = 12
 def calibration(scores: Float[Tensor, " N"], right: Float[Tensor, " N"], bins: int = 8
                 ) -> dict:
     """Accuracy, AUC and predicted against observed share, in bins of equal size."""
-    chance, order = scores.sigmoid().cpu(), scores.cpu().argsort()
-    right = right.cpu()
+    scores, right = scores.cpu().double(), right.cpu().double()
+    chance, order = scores.sigmoid(), scores.argsort()
     good, bad = chance[right == 1], chance[right == 0]
-    wins = (good[:, None] > bad).float() + 0.5 * (good[:, None] == bad).float()
+    wins = (good[:, None] > bad).double() + 0.5 * (good[:, None] == bad)
     table = [{"predicted": chance[part].mean().item(),
               "observed": right[part].mean().item(), "n": len(part)}
              for part in order.tensor_split(bins) if len(part)]
-    return {"accuracy": ((chance > 0.5) == (right == 1)).float().mean().item(),
+    return {"accuracy": ((chance > 0.5) == (right == 1)).double().mean().item(),
             "auc": wins.mean().item() if wins.numel() else 0.5,
             "base_rate": right.mean().item(), "n": len(right), "bins": table}
 
