@@ -5,7 +5,8 @@
 The contenders take turns, round by round; a ratio is of medians, and above 1 ours is
 faster. On a CPU the clock is the process's own time on one thread, which neighbours on
 the machine disturb least; waiting for a disk is not on that clock. The peer runs at its
-best: sdpa, and grouped experts or its loop over them, whichever is faster. Writes
+best: sdpa and grouped experts; in prefill its loop over them where that is faster, and
+the MoE layer races against both. Writes
 benchmarks/results/speed-DEVICE.json and .md, which figures/speed.py draws.
 """
 

@@ -2,8 +2,8 @@
 
 Source: arXiv 1706.03762 (MHA), 1911.02150 (MQA), 2305.13245 (GQA); DeepSeek-V2 table 1
 counts their caches. Letters: B batch, T query position, S key position, D hidden, H
-query head, G group, V width of a head (QK of its
-queries and keys), W numbers cached per token.
+query head, G group, V width of a head's values, QK of its queries and keys, W numbers
+cached per token.
 """
 
 from __future__ import annotations

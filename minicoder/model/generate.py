@@ -77,7 +77,7 @@ def _prefill(model: MiniCoder, prompts: Sequence[Sequence[int]], new: int
         mask = None
         if (seen := visible(padding, stop)) is not None:
             own = torch.eye(stop, dtype=torch.bool, device=seen.device)[start:]
-            # a padded cell sees itself, because a softmax over nothing is NaN
+            # a padded cell sees itself: a softmax over nothing may be NaN
             mask = causal(stop - start, stop, seen.device) & seen[:, None] | own
         hidden = model.model.prefill(chunk, cache, mask)[:, -1]
     return hidden, cache, padding

@@ -58,8 +58,8 @@ def pretrain(
         lr: peak learning rate.
         warmup: steps of linear warm-up.
         balance: alpha of the expert balance loss.
-        recall: steps after the warm-up that also teach to look back (recall.py); from
-            then on every eighth step does, so that it is not forgotten.
+        recall: steps, from twice the warm-up on, that also teach to look back
+            (recall.py); then every eighth step does, so that it is not forgotten.
         middles: how many of the later steps, evenly spread, also teach to fill in, if
             the rows have FIM.
         seed: decides the first weights and the order of the rows.

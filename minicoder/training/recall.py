@@ -1,10 +1,10 @@
 """Learning to look back: needles and middles, with the loss on their answers alone.
 
 Among the losses of all the tokens around them, a few answers are noise; alone, they
-are learnt in some hundred steps, and best early, while the learning rate is high: the
-heads that copy what came after the same words (arXiv 2209.11895) then stay. The paper
-raises the share of long documents instead (§3.4); this is our way for a model that
-sees a million tokens.
+are learnt in some hundred steps, if early, while the learning rate is high (that heads
+form which copy what came after the same words, arXiv 2209.11895, is our guess). Asked
+for no more, they are forgotten. The paper raises the share of long documents instead
+(§3.4); this is our way for a model that sees a million tokens.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class Recall:
 class Middles:
     """Batches of single lines to fill in, cut anew at each step from shuffled pieces.
 
-    A hole has 1 to `AROUND` lines on each side: with more, a small model looks for its
-    prefix in vain. `pieces` is empty where the corpus was packed without FIM.
+    A hole has 1 to `AROUND` lines on each side, few as in the evaluation. `pieces` is
+    empty where the corpus was packed without FIM.
     """
 
     def __init__(self, tokenizer: Tokenizer, shards: Shards, rows: int, seed: int
