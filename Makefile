@@ -8,7 +8,7 @@ PIP := $(RUN) -m pip install -q --disable-pip-version-check
 NB := notebooks/[0-9]*
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lab notebooks book bench clean
+.PHONY: help demo test lab notebooks book bench packages clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##/\1 /p' Makefile | awk '{ n = $$1; $$1 = ""; \
@@ -34,6 +34,10 @@ book: $(VENV)/.book book/_static/vendor  ## the website, in _build/html
 
 bench: $(VENV)/.tests  ## speed and memory of the model, beside transformers
 	@$(RUN) benchmarks/speed.py $(ARGS)
+
+packages: $(VENV)/.core  ## download packages of many languages into runs/packages
+	@$(RUN) packages/fetch.py $(ARGS)
+	@echo "A corpus of them: $(RUN) -m minicoder data --archives runs/packages"
 
 clean:  ## remove what can be made again in minutes (keeps .venv and runs)
 	@rm -rf _build book/*/vendor book/vendor.partial build *.egg-info .*_cache .hypothesis

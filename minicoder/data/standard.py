@@ -16,15 +16,18 @@ import re
 import sysconfig
 from collections.abc import Iterator, Sequence
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 
 from minicoder.data.filters import parse_python
 from minicoder.data.languages import language_of
+from minicoder.data.licences import licence_in_headers
 from minicoder.data.sources import (
     NOT_SAMPLED,
     Candidate,
     Document,
     Dropped,
+    Note,
     read,
     read_text,
     stable_hash,
@@ -46,19 +49,6 @@ MATH_BYTES = {"mpmath": 300_000, "sympy": 800_000}
 TEXT_BYTES = {"matplotlib": 1_000_000, "numpy": 1_300_000}
 NOT_CODE = {"torch", *MATH_BYTES, *TEXT_BYTES}
 PYTHON = ("Python standard library", "PSF-2.0")
-
-
-def licence_of(package: metadata.Distribution) -> str:
-    """The licence a package declares, in one line."""
-    about = package.metadata
-    field = (about.get("License") or "").strip()
-    short = field.split("\n")[0].strip(" =")
-    classes = [value.rsplit("::", 1)[-1].strip()
-               for value in about.get_all("Classifier") or ()
-               if value.startswith("License ::")]
-    named = field if field not in ("", "UNKNOWN") and field == short else ""
-    return (about.get("License-Expression") or named or ", ".join(classes) or short
-            or "unknown")[:100]
 
 
 def normalised(requirement: str) -> str:
@@ -93,7 +83,7 @@ def packages(requirements: Sequence[str]) -> dict[str, metadata.Distribution]:
 
 def package_files(name: str, package: metadata.Distribution) -> list[Candidate]:
     """The source files of a package, its tests left out."""
-    licence, root = licence_of(package), str(package.locate_file(""))
+    licence, root = licence_in_headers(package.metadata), str(package.locate_file(""))
     chosen = []
     for path in sorted(map(str, package.files or ())):
         *folders, file = path.split("/")
@@ -116,7 +106,7 @@ def stdlib_files() -> list[Candidate]:
 
 
 def within(
-    candidates: list[Candidate], limit: float, seed: int, dropped: list[Dropped]
+    candidates: list[Candidate], limit: float, seed: int, note: Note
 ) -> list[Candidate]:
     """A random choice of files, at most `limit` bytes per origin and language."""
     used: dict[tuple[str, str], int] = {}
@@ -125,7 +115,7 @@ def within(
         part = (one.origin, language_of(one.path).name)
         size = one.file.lstat().st_size
         if used.get(part, 0) + size > limit:
-            dropped.append(Dropped(NOT_SAMPLED, one.path, size))
+            note(Dropped(NOT_SAMPLED, one.path, size))
             continue
         used[part] = used.get(part, 0) + size
         chosen.append(one)
@@ -133,16 +123,15 @@ def within(
 
 
 def standard_code(
-    found: dict[str, metadata.Distribution], scale: float, seed: int,
-    dropped: list[Dropped],
-) -> list[Document]:
+    found: dict[str, metadata.Distribution], scale: float, seed: int, note: Note,
+) -> Iterator[Document]:
     """Source files of the standard library and of the packages that are not prose."""
     library = [c for c in stdlib_files() if language_of(c.path).kind == "code"]
     others = [c for name, package in found.items() if name not in NOT_CODE
               for c in package_files(name, package)
               if language_of(c.path).kind == "code"]
-    return read(within(library, scale * STDLIB_BYTES, seed, dropped)
-                + within(others, scale * PACKAGE_BYTES, seed, dropped), dropped)
+    yield from read(within(library, scale * STDLIB_BYTES, seed, note), note)
+    yield from read(within(others, scale * PACKAGE_BYTES, seed, note), note)
 
 
 def statements(node: ast.AST) -> Iterator[ast.AST]:
@@ -175,9 +164,9 @@ def doc_texts(source: str) -> Iterator[tuple[int, str]]:
 
 def docstrings(
     name: str, package: metadata.Distribution, kind: str, limit: float, seed: int
-) -> list[Document]:
+) -> Iterator[Document]:
     """Long docstrings of a package, files in random order, up to `limit` bytes."""
-    documents, used = [], 0
+    used = 0
     files = [c for c in package_files(name, package) if c.path.endswith(".py")]
     for one in sorted(files, key=lambda c: stable_hash(f"{seed}:{c.path}")):
         source = read_text(one.file)
@@ -188,54 +177,50 @@ def docstrings(
         for line, text in texts:
             data = text.encode("utf-8", "replace")      # "\ud800" is a legal literal
             text, used = data.decode(), used + len(data)
-            documents.append(Document(text, f"{one.path}:{line}", "reStructuredText",
-                                      kind, f"{name}: docstrings", one.licence))
+            yield Document(text, f"{one.path}:{line}", "reStructuredText", kind,
+                           f"{name}: docstrings", one.licence)
         if used >= limit:
             break
-    return documents
 
 
-def descriptions(found: dict[str, metadata.Distribution]) -> list[Document]:
+def descriptions(found: dict[str, metadata.Distribution]) -> Iterator[Document]:
     """The long descriptions of packages, which are their front pages."""
-    documents = []
     for name, package in found.items():
         about = package.metadata
         text = about.get("Description") or str(about.get_payload() or "")
         if DOCSTRING_LEAST < len(text) <= DESCRIPTION_BYTES:
             written = about.get("Description-Content-Type") or ""
             language = "Markdown" if "markdown" in written else "reStructuredText"
-            documents.append(Document(text, f"{name}/METADATA", language, "text",
-                                      f"{name}: description", licence_of(package)))
-    return documents
+            yield Document(text, f"{name}/METADATA", language, "text",
+                           f"{name}: description", licence_in_headers(about))
 
 
-def language_reference() -> list[Document]:
+def language_reference() -> Iterator[Document]:
     """The topics of Python's own `help()`, one document each."""
     file = Path(sysconfig.get_path("stdlib"), "pydoc_data", "topics.py")
     source = read_text(file)
     if not isinstance(source, str):     # some systems package it apart
-        return []
+        return
     topics = ast.literal_eval(parse_python(source).body[-1].value)
-    return [Document(text, f"Lib/pydoc_data/topics/{name}", "reStructuredText", "text",
-                     "Python: language reference", PYTHON[1])
-            for name, text in sorted(topics.items())]
+    for name, text in sorted(topics.items()):
+        yield Document(text, f"Lib/pydoc_data/topics/{name}", "reStructuredText",
+                       "text", "Python: language reference", PYTHON[1])
 
 
 def standard_corpus(
-    requirements: Sequence[str] = REQUIREMENTS, scale: float = 1.0, seed: int = 0,
-    dropped: list[Dropped] | None = None, with_code: bool = True,
-) -> list[Document]:
+    requirements: Sequence[str], scale: float, seed: int, note: Note,
+    with_code: bool = True,
+) -> Iterator[Document]:
     """Code, math and text of this machine; `scale` multiplies every limit on bytes.
 
     Raises `UserError` when a named requirement is not installed.
     """
     found = packages(requirements)
-    documents = [one for one in language_reference() + descriptions(found)
-                 if stable_hash(f"{seed}:{one.path}") < scale * 2 ** 64]
+    for one in chain(language_reference(), descriptions(found)):
+        if stable_hash(f"{seed}:{one.path}") < scale * 2 ** 64:
+            yield one
     for kind, limits in (("math", MATH_BYTES), ("text", TEXT_BYTES)):
         for name in filter(found.__contains__, limits):
-            documents += docstrings(name, found[name], kind, scale * limits[name], seed)
+            yield from docstrings(name, found[name], kind, scale * limits[name], seed)
     if with_code:
-        documents += standard_code(found, scale, seed,
-                                   [] if dropped is None else dropped)
-    return documents
+        yield from standard_code(found, scale, seed, note)

@@ -1,99 +1,100 @@
-"""A folder is read safely: nothing is followed, waited for or guessed."""
+"""Bytes become documents safely: nothing is followed, waited for or guessed."""
 
 import os
-import signal
-from contextlib import contextmanager
 
 import pytest
 
 from minicoder.data.sources import (
+    GENERATED_HEAD,
     LARGEST_FILE,
-    documents_from_folder,
+    READING_RULES,
+    VENDORED,
+    Candidate,
+    Document,
+    document_of,
+    may_be_code,
     printable,
+    read,
+    read_text,
     stable_hash,
+    walk,
 )
-from minicoder.errors import UserError
 
 
-@contextmanager
-def at_most(seconds):
-    """Fail instead of waiting for ever."""
-    def stop(*_):
-        raise TimeoutError
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def read(folder):
+def judged(data, path="a.py"):
+    """(document, rule) of a file's bytes."""
     dropped = []
-    with at_most(20):
-        documents = documents_from_folder(folder, dropped)
-    return {d.path: d for d in documents}, {d.path: d.rule for d in dropped}
+    document = document_of(data, path, "origin", "MIT", dropped.append)
+    assert {one.rule for one in dropped} <= {rule for rule, _ in READING_RULES}
+    assert (document is None) or not dropped
+    return document, dropped[0].rule if dropped else None
 
 
-def test_documents_carry_path_language_kind_and_origin(tmp_path):
-    root = tmp_path / "mine"
-    (root / "pkg").mkdir(parents=True)
-    (root / "pkg" / "a.py").write_text("x = 1\n")
-    (root / "README.md").write_text("# Grüße\n", encoding="utf-8")
-    (root / "data.bin").write_bytes(b"\0")
-    (root / ".git").mkdir()
-    (root / ".git" / "hook.py").write_text("x")
-    documents, dropped = read(root)
-    assert sorted(documents) == ["README.md", "pkg/a.py"] and not dropped
-    code, text = documents["pkg/a.py"], documents["README.md"]
-    assert (code.text, code.language, code.kind) == ("x = 1\n", "Python", "code")
-    assert (text.text, text.kind, text.origin) == ("# Grüße\n", "text", "mine")
+def test_a_document_carries_all_that_must_travel_with_it():
+    assert judged(b"x = 1\n", "pkg/a.py")[0] == Document(
+        "x = 1\n", "pkg/a.py", "Python", "code", "origin", "MIT", "")
+    assert judged("# Grüße\n".encode(), "README.md")[0].kind == "text"
 
 
-def test_hostile_files_are_counted_by_rule(tmp_path):
-    root, outside = tmp_path / "root", tmp_path / "outside"
-    root.mkdir()
-    outside.mkdir()
-    (outside / "secret.py").write_text("key = 1")
-    (root / "good.py").write_text("x = 1")
-    (root / "latin.py").write_bytes("é = 1".encode("latin-1"))
-    (root / "wide.py").write_bytes("x = 1".encode("utf-16"))
-    (root / "empty.py").write_text(" \n")
-    (root / "big.py").write_bytes(b"#" * (LARGEST_FILE + 1))
-    (root / "full.py").write_bytes(b"#" * LARGEST_FILE)
-    (root / "link.py").symlink_to(outside / "secret.py")
-    (root / "broken.py").symlink_to(outside / "nothing.py")
-    (root / "loop").symlink_to(root)
-    (root / "way_out").symlink_to(outside)
-    os.mkfifo(root / "pipe.py")
-    documents, dropped = read(root)
-    assert sorted(documents) == ["full.py", "good.py"]
-    assert dropped == {
-        "latin.py": "UTF-8", "wide.py": "UTF-8", "empty.py": "empty",
-        "big.py": "file size", "link.py": "regular file",
-        "broken.py": "regular file", "pipe.py": "regular file"}
+@pytest.mark.parametrize(("data", "rule"), [
+    (b"#" * LARGEST_FILE, None), (b"#" * (LARGEST_FILE + 1), "file size"),
+    ("é = 1".encode("latin-1"), "UTF-8"), ("x = 1".encode("utf-16"), "UTF-8"),
+    (b" \n", "empty"), (b"", "empty"), (("regular file", 7), "regular file")])
+def test_what_a_rule_forbids_is_noted_under_its_name(data, rule):
+    document, found = judged(data)
+    assert (found, document is None) == (rule, rule is not None)
 
 
-def test_a_name_that_is_not_utf8_becomes_escapes(tmp_path):
-    name = os.fsdecode(b"caf\xe9.py")
-    try:
-        (tmp_path / name).write_text("x = 1")
-    except OSError:
-        pytest.skip("this file system takes only UTF-8 names")
-    documents, _ = read(tmp_path)
-    assert list(documents) == [printable(name)] == ["caf\\xe9.py"]
+def test_a_name_that_says_nothing_needs_a_first_line_that_does():
+    script = judged(b"#!/usr/bin/env python3\nx = 1\n", "bin/tool")[0]
+    assert script.language == "Python"
+    assert judged(b"\x7fELF\0\xff", "bin/tool") == (None, None)     # and no note
+    assert may_be_code("bin/tool") and may_be_code("a.py")
+    assert not may_be_code("bin.d/a.unheard-of")
 
 
-def test_an_empty_or_missing_folder_is_an_error_that_names_it(tmp_path):
-    (tmp_path / "only.bin").write_bytes(b"x")
-    with pytest.raises(UserError, match=f"{tmp_path} holds no document: 0 files"):
-        documents_from_folder(tmp_path)
-    (tmp_path / "bad.py").write_bytes(b"\xff")
-    with pytest.raises(UserError, match="1 files have a known ending, 1 of them"):
-        documents_from_folder(tmp_path)
-    with pytest.raises(UserError, match="gone is not a folder"):
-        documents_from_folder(tmp_path / "gone")
+@pytest.mark.parametrize(("text", "generated"), [
+    ("# Code generated by x. DO NOT EDIT.\nx = 1\n", True),
+    ("/* @generated */\nx\n", True), (" * This file is auto-generated\n", True),
+    ("x = 1\n# do not edit the line below\n" + "y" * GENERATED_HEAD, True),
+    ("y" * GENERATED_HEAD + "\n# do not edit\n", False),
+    ("say('do not edit')\n", False), ("x = 1  # an editor\n", False),
+    ("    # version.py is auto-generated with the tag\n", False)])
+def test_a_generated_file_says_so_in_a_comment_at_its_head(text, generated):
+    assert judged(text.encode())[1] == ("generated" if generated else None)
+    assert judged(text.encode(), "notes.md")[1] is None     # prose may speak of it
+
+
+@pytest.mark.parametrize(("path", "vendored"), [
+    ("node_modules/a/index.js", True), ("src/node_modules.js", False),
+    ("vendor/github.com/x/y.go", True), ("lib/vendor_ruby/x.rb", False),
+    ("web/Dist/app.js", True), ("distance/a.py", False), ("a/jquery.min.js", True),
+    ("a/jquery-min.css", True), ("a/admin.js", False), ("a.d.ts", True),
+    ("a.ts", False), ("go.sum", True), ("x/Cargo.lock", True), ("lock.py", False),
+    ("pip/_vendor/rich/a.py", True), ("api/v1_pb2.py", True)])
+def test_vendored_paths_are_told_by_their_names(path, vendored):
+    assert bool(VENDORED.search(path)) is vendored
+
+
+def test_only_regular_files_are_opened(tmp_path):
+    (tmp_path / "good.py").write_text("x = 1")
+    (tmp_path / "link.py").symlink_to(tmp_path / "good.py")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "pipe.py")
+    assert read_text(tmp_path / "good.py") == "x = 1"
+    for name in ("link.py", "pipe.py", "loop", "gone.py"):
+        assert read_text(tmp_path / name) == ("regular file", 0)
+    assert [file.name for file in walk(tmp_path)] == ["good.py", "link.py", "pipe.py"]
+    dropped = []
+    files = [Candidate(file, file.name, "o", "MIT") for file in walk(tmp_path)]
+    assert [d.path for d in read(files, dropped.append)] == ["good.py"]
+    assert [d.path for d in dropped] == ["link.py", "pipe.py"]
+
+
+def test_names_become_one_printable_line():
+    assert printable(os.fsdecode(b"caf\xe9.py")) == "caf\\xe9.py"
+    assert printable("a\nb\u2028.py") == "a\\nb\\u2028.py"
+    assert printable("grüße.py") == "grüße.py"
 
 
 def test_the_hash_is_the_same_in_every_process():

@@ -2,15 +2,18 @@
 
 import sys
 from importlib import metadata
+from itertools import groupby
 
 import pytest
 
+from minicoder.data.licences import licence_in_headers
+from minicoder.data.sources import NOT_SAMPLED
 from minicoder.data.standard import (
     DOCSTRING_LEAST,
     NOT_CODE,
     PACKAGE_BYTES,
+    REQUIREMENTS,
     doc_texts,
-    licence_of,
     packages,
     standard_corpus,
 )
@@ -21,7 +24,7 @@ LONG = "A sentence of the documentation. " * 8
 
 @pytest.fixture(scope="module")
 def corpus():
-    return standard_corpus(scale=0.02, seed=1)
+    return list(standard_corpus(REQUIREMENTS, 0.02, 1, [].append))
 
 
 def test_all_three_kinds_come_with_origin_and_licence(corpus):
@@ -49,8 +52,24 @@ def test_no_package_takes_more_than_its_share(corpus):
 
 def test_the_corpus_is_the_same_again_and_another_with_another_seed():
     def few(seed):
-        return standard_corpus(["tqdm", "mpmath", "einops"], scale=0.05, seed=seed)
+        left = []
+        documents = list(standard_corpus(["tqdm", "mpmath", "einops"], 0.05, seed,
+                                         left.append))
+        assert NOT_SAMPLED in {one.rule for one in left}
+        return documents
     assert few(1) == few(1) != few(2)
+
+
+def test_documents_of_an_origin_follow_each_other(corpus):
+    code = [d.origin for d in corpus if d.kind == "code"]
+    assert len([o for o, _ in groupby(code)]) == len(set(code))
+
+
+def test_the_corpus_is_made_as_it_is_asked_for():
+    stream = standard_corpus(["mpmath"], 1.0, 0, [].append)
+    assert not isinstance(stream, list) and next(stream).kind == "text"
+    with pytest.raises(UserError, match="no-such-package is not installed"):
+        next(standard_corpus(["no_such.package"], 1.0, 0, [].append))
 
 
 def test_only_the_closure_of_the_requirements_is_read():
@@ -64,7 +83,7 @@ def test_only_the_closure_of_the_requirements_is_read():
 def test_packages_are_read_and_not_imported():
     assert "mpmath" in packages(["mpmath"])
     before = set(sys.modules)
-    standard_corpus(["mpmath"], scale=0.01)
+    assert list(standard_corpus(["mpmath"], 0.01, 0, [].append))
     assert not {n for n in set(sys.modules) - before if n.startswith("mpmath")}
 
 
@@ -97,4 +116,4 @@ def test_a_licence_is_one_line(tmp_path, fields, licence):
     folder = tmp_path / "p-1.dist-info"
     folder.mkdir()
     (folder / "METADATA").write_text(f"Metadata-Version: 2.4\nName: p\n{fields}\n")
-    assert licence_of(metadata.Distribution.at(folder)) == licence
+    assert licence_in_headers(metadata.Distribution.at(folder).metadata) == licence
