@@ -11,7 +11,7 @@ def shown(monkeypatch):
     """A bar that is drawn although the tests silence bars."""
     real = module.tqdm
     monkeypatch.setattr(module, "tqdm", lambda *a, **kw: real(
-        *a, **kw | {"disable": False, "mininterval": 0, "ncols": 100}))
+        *a, **kw | {"disable": False, "mininterval": 0, "delay": 0, "ncols": 100}))
 
 
 def test_items_pass_through_in_order(shown):

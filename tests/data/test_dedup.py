@@ -1,21 +1,29 @@
 """MinHash and LSH against exact Jaccard, and duplicates that were planted."""
 
+import errno
 import random
 import string
+from itertools import count
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minicoder.data import dedup
 from minicoder.data.dedup import (
-    Clusters,
-    exact_duplicates,
+    BANDS,
+    ROWS,
+    WordHashes,
+    bands,
+    digest,
     jaccard,
+    kept_on_disk,
     minhash,
     multipliers,
     near_duplicates,
     shingles,
+    union,
 )
 
 FULL = 2 ** 64
@@ -84,20 +92,76 @@ def test_planted_near_duplicates_are_found_and_distinct_texts_kept():
                                       for place, (index, _) in enumerate(copies)}
 
 
-@pytest.mark.parametrize(("threshold", "found"), [(0.69, {1: 0}), (0.71, {})])
-def test_the_threshold_is_on_the_exact_similarity(threshold, found):
+@pytest.mark.parametrize(("threshold", "found"),
+                         [(0.69, {1: 0}), (0.7, {1: 0}), (0.71, {})])
+@pytest.mark.parametrize("turn", [1, -1])
+def test_the_threshold_is_on_the_exact_similarity(threshold, found, turn):
     base = [f"w{i}" for i in range(1004)]       # 1000 shingles
     # 1000 and 700 shingles, the second set inside the first: J = 0.7
-    texts = [" ".join(base), " ".join(base[:704])]
+    texts = [" ".join(base), " ".join(base[:704])][::turn]
     assert jaccard(*map(shingles, texts)) == 0.7
     assert near_duplicates(texts, threshold) == found
 
 
-def test_a_chain_is_one_cluster_and_its_first_text_stays():
+def test_sets_of_different_sizes_are_not_even_compared(monkeypatch):
+    def refuse(left, right):
+        pytest.fail(f"{len(left)} and {len(right)} shingles were compared")
+    base = [f"w{i}" for i in range(1004)]
+    monkeypatch.setattr(dedup, "jaccard", refuse)
+    for texts in ((base, base[:690]), (base[:690], base)):
+        assert near_duplicates(map(" ".join, texts)) == {}
+
+
+def test_of_a_chain_goes_only_what_is_like_one_that_stays():
     base = [f"w{i}" for i in range(1000)]
     chain = [" ".join(base[start:start + 800]) for start in (0, 100, 200)]
+    assert jaccard(shingles(chain[0]), shingles(chain[1])) > 0.7
     assert jaccard(shingles(chain[0]), shingles(chain[2])) < 0.7
-    assert near_duplicates(["short", *chain]) == {2: 1, 3: 1}
+    assert near_duplicates(["short", *chain]) == {2: 1}
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 6), st.integers(100, 110)),
+                max_size=8))
+def test_near_duplicates_are_those_of_all_pairs(spans):
+    # at 0.9, a pair is proposed with probability 1 - (1 - 0.9^4)^32 = 1 - 2e-15
+    texts = [" ".join(f"w{i}" for i in range(1000 * book + start, 1000 * book + stop))
+             for book, start, stop in spans]
+    grams = [{tuple(words[i:i + 5]) for i in range(len(words) - 4)}
+             for words in map(str.split, texts)]
+    kept, wanted = [], set()
+    for index, found in enumerate(grams):
+        if any(len(found & grams[k]) / len(found | grams[k]) >= 0.9 for k in kept):
+            wanted.add(index)
+        else:
+            kept.append(index)
+    assert set(near_duplicates(texts, 0.9)) == wanted
+
+
+def test_the_signature_of_a_union_is_the_smallest_of_its_parts():
+    factors = multipliers(BANDS * ROWS, 1)
+    for left, right in pairs(5):
+        whole = union([left, right])
+        assert whole.tolist() == sorted(set(left.tolist()) | set(right.tolist()))
+        assert np.array_equal(minhash(whole, factors), np.minimum(
+            minhash(left, factors), minhash(right, factors)))
+
+
+def test_a_band_is_shared_when_all_its_rows_are():
+    one = multipliers(BANDS * ROWS, 2)
+    other = one.copy()
+    other[[0, 9, 10]] += np.uint64(1)       # rows of bands 0 and 2
+    same = [a == b for a, b in zip(bands(one), bands(other), strict=True)]
+    assert same == [band not in (0, 2) for band in range(BANDS)]
+    assert len(set(bands(one * np.uint64(0)))) == BANDS
+
+
+def test_forgetting_words_changes_nothing(monkeypatch):
+    text = " ".join(f"w{i % 50}" for i in range(300))
+    wanted = shingles(text)
+    monkeypatch.setattr(dedup, "MOST_WORDS", 7)
+    words = WordHashes()
+    assert np.array_equal(shingles(text, words), wanted) and len(words) <= 7
 
 
 def test_short_texts_are_never_near_duplicates():
@@ -105,16 +169,21 @@ def test_short_texts_are_never_near_duplicates():
     assert near_duplicates([]) == {}
 
 
-def test_exact_duplicates_point_to_the_first():
-    assert exact_duplicates(["a", "b", "a", "a", "b ", "\ud800"]) == {2: 0, 3: 0}
+def test_the_first_of_equal_texts_is_kept(tmp_path):
+    with kept_on_disk(tmp_path / "kept") as kept:
+        names = count()
+        found = [kept.twin(str(next(names)), digest(text))
+                 for text in ("a", "b", "a", "b ", "\ud800", "\ud800")]
+        assert found == [None, None, "0", None, None, "4"]
+        assert kept.holds(digest("b")) == "1" and kept.holds(digest("c")) is None
+    assert not (tmp_path / "kept").exists()
 
 
-@settings(deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=30))
-def test_clusters_are_the_connected_components(edges):
-    clusters, slow = Clusters(20), list(range(20))
-    for a, b in edges:
-        clusters.join(a, b)
-        low, high = sorted((slow[a], slow[b]))
-        slow = [low if label == high else label for label in slow]
-    assert [clusters.find(member) for member in range(20)] == slow
+def test_a_full_disk_is_an_os_error_and_nothing_stays(tmp_path):
+    with (pytest.raises(OSError, match="full") as raised,
+          kept_on_disk(tmp_path / "kept") as kept):
+        kept.index.execute("PRAGMA max_page_count = 8")
+        for number in range(10_000):
+            kept.twin("x" * 100, digest(str(number)))
+    assert raised.value.errno == errno.ENOSPC
+    assert not (tmp_path / "kept").exists()
