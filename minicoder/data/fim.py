@@ -13,6 +13,7 @@ import numpy as np
 from minicoder.tokenizer import Tokenizer
 
 Cut = Literal["character", "line"]
+Order = Literal["psm", "spm"]
 LINE = re.compile(r"[^\n]*\n|[^\n]+")
 
 
@@ -37,17 +38,26 @@ def fim_pieces(
 
 
 def fim_tokens(
-    prefix: str, middle: str, suffix: str, tokenizer: Tokenizer
+    prefix: str, middle: str, suffix: str, tokenizer: Tokenizer, order: Order = "psm"
 ) -> list[int]:
-    """Prefix-suffix-middle order: begin prefix hole suffix end middle EOS."""
-    return [tokenizer.fim_begin, *tokenizer.encode(prefix),
-            tokenizer.fim_hole, *tokenizer.encode(suffix),
-            tokenizer.fim_end, *tokenizer.encode(middle), tokenizer.eos]
+    """A shuffled text: "psm" is begin prefix hole suffix end middle EOS, DeepSeek's.
+
+    "spm" is begin hole suffix end prefix middle EOS: the second variant of
+    suffix-prefix-middle of Bavarian et al., made to be learnt beside PSM. It is PSM of
+    an empty prefix and a middle that begins with what is known.
+    """
+    head, middle_ids = [tokenizer.fim_begin], tokenizer.encode(middle)
+    hole = [tokenizer.fim_hole, *tokenizer.encode(suffix), tokenizer.fim_end]
+    known = tokenizer.encode(prefix)
+    head += [*known, *hole] if order == "psm" else [*hole, *known]
+    return [*head, *middle_ids, tokenizer.eos]
 
 
-def infill_prompt(prefix: str, suffix: str, tokenizer: Tokenizer) -> list[int]:
+def infill_prompt(
+    prefix: str, suffix: str, tokenizer: Tokenizer, order: Order = "psm"
+) -> list[int]:
     """What a model continues with the middle and EOS: a training piece up to there.
 
     It opens with BOS, as every packed piece does.
     """
-    return [tokenizer.bos, *fim_tokens(prefix, "", suffix, tokenizer)[:-1]]
+    return [tokenizer.bos, *fim_tokens(prefix, "", suffix, tokenizer, order)[:-1]]

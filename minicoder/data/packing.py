@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import torch
-from jaxtyping import Int64
 
-from minicoder.data.corpus import read_documents
-from minicoder.data.fim import Cut, fim_pieces, fim_tokens
-from minicoder.data.mixture import SHARES, Mixture, passes
-from minicoder.data.pieces import Part, encode_part
+from minicoder.data.corpus import iterate_documents
+from minicoder.data.fim import Cut, Order, fim_pieces, fim_tokens
+from minicoder.data.mixture import Mixture, passes
+from minicoder.data.pieces import Part, Unit, store
+from minicoder.data.shards import FILE_BYTES, REPORT, RowWriter, Shards
 from minicoder.errors import UserError
 from minicoder.progress import progress
-from minicoder.stages import clear, read_json, stage, write_json
+from minicoder.stages import clear, stage, write_json
 from minicoder.tokenizer import Tokenizer
 
-ROWS = "train.bin"
-REPORT = "pack.json"
+__all__ = ["Packer", "Shards", "pack"]
+
+STORE = "documents.tmp"     # the corpus as tokens, while the stage works
 FIM_ROOM = 32       # tokens left in a row below which a piece is not shuffled
 FIM_LONGEST = 88    # tokens of a shuffled piece: short ones teach more often
 FIM_SPARE = 14      # five specials, and what cuts inside words may add
@@ -27,187 +30,190 @@ FIM_SPARE = 14      # five specials, and what cuts inside words may add
 
 @dataclass
 class Packer:
-    """Fill rows: every piece opens with BOS, a FIM piece and a document end in EOS."""
+    """Fill rows: every text opens with BOS, a FIM piece and a document end in EOS."""
 
     parts: dict[str, Part]
     mixture: Mixture
     tokenizer: Tokenizer
     fim_rate: float
     rng: np.random.Generator
+    longest: int = 128      # tokens of a piece, at most
     cut: Cut = "line"
+    order: Order = "psm"
+    fim_kinds: tuple[str, ...] = ("code",)
     fim_count: int = 0      # tokens in FIM pieces
+    could: int = 0          # tokens in pieces of `fim_kinds`
 
-    def fim(self, tokens: list[int], room: int) -> list[int] | None:
-        """The piece as prefix, suffix, middle, or None if it does not fit or decode."""
+    def fim(self, tokens: list[int]) -> list[int] | None:
+        """The text of `tokens`, shuffled, or None if they do not decode."""
         try:
             text = self.tokenizer.decode_bytes(tokens).decode("utf-8")
         except UnicodeDecodeError:      # a very long line was cut inside a character
             return None
-        piece = [self.tokenizer.bos, *fim_tokens(
-            *fim_pieces(text, self.rng, self.cut), self.tokenizer)]
-        return piece if len(piece) <= room else None
+        return [self.tokenizer.bos, *fim_tokens(
+            *fim_pieces(text, self.rng, self.cut), self.tokenizer, self.order)]
+
+    def count(self, kind: str, piece: list[int], shuffled: bool) -> list[int]:
+        """Note for the report what a piece is; returns it."""
+        self.could += len(piece) * (kind in self.fim_kinds)
+        self.fim_count += len(piece) * shuffled
+        return piece
 
     def piece(self, kind: str, room: int) -> list[int]:
         """The next piece of a kind, at most `room` tokens with all its specials."""
-        shuffled = (kind == "code" and room >= FIM_ROOM
+        shuffled = (kind in self.fim_kinds and room >= FIM_ROOM
                     and self.rng.random() < self.fim_rate)
         room = min(room, FIM_LONGEST) if shuffled else room
         tokens, ended = self.parts[kind].take(
-            room - FIM_SPARE if shuffled else room - 1, shuffled)
-        if shuffled and (piece := self.fim(tokens, room)):
-            self.fim_count += len(piece)
-            return piece
-        return [self.tokenizer.bos, *tokens, *[self.tokenizer.eos] * ended][:room]
+            room - FIM_SPARE if shuffled else room - 1, shuffled, self.longest)
+        found = self.fim(tokens) if shuffled else None
+        if found and len(found) <= room:
+            return self.count(kind, found, True)
+        plain = [self.tokenizer.bos, *tokens, *[self.tokenizer.eos] * ended]
+        return self.count(kind, plain[:room], False)
 
-    def row(self, length: int) -> list[int]:
-        """A row of `length` tokens: pieces by the mixture."""
-        row: list[int] = []
-        while len(row) < length:
+    def documents(self, kind: str) -> Iterator[int]:
+        """The tokens of whole documents of a kind, one after the other, endlessly."""
+        while True:
+            tokens = self.parts[kind].document()
+            shuffled = kind in self.fim_kinds and self.rng.random() < self.fim_rate
+            found = self.fim(tokens) if shuffled else None
+            yield from self.count(kind, found or [
+                self.tokenizer.bos, *tokens, self.tokenizer.eos], bool(found))
+
+    def rows_of_pieces(self, length: int) -> Iterator[tuple[list[int], dict[str, int]]]:
+        """Rows filled by pieces of the mixture, and their tokens by kind."""
+        while True:
+            row, counts = [], dict.fromkeys(self.parts, 0)
+            while len(row) < length:
+                kind = self.mixture.next()
+                piece = self.piece(kind, length - len(row))
+                self.mixture.add(kind, len(piece))
+                counts[kind] += len(piece)
+                row += piece
+            yield row, counts
+
+    def rows_of_documents(self, length: int
+                          ) -> Iterator[tuple[list[int], dict[str, int]]]:
+        """Rows cut from the documents of one kind each; the mixture picks the kind.
+
+        A document that does not end in its row goes on in the next of its kind.
+        """
+        streams = {kind: self.documents(kind) for kind in self.parts}
+        while True:
             kind = self.mixture.next()
-            piece = self.piece(kind, length - len(row))
-            self.mixture.add(kind, len(piece))
-            row += piece
-        return row
+            self.mixture.add(kind, length)
+            counts = dict.fromkeys(self.parts, 0) | {kind: length}
+            yield list(islice(streams[kind], length)), counts
 
 
-def training_texts(corpus: Path) -> dict[str, list[str]]:
-    """The texts of each kind; `UserError` when one is missing."""
-    texts: dict[str, list[str]] = {kind: [] for kind in SHARES}
-    for document in read_documents(corpus, "train"):
-        texts[document.kind].append(document.text)
-    for kind, found in texts.items():
-        if not found:
-            raise UserError(f"{corpus} holds no {kind}, so the tokens cannot be mixed "
-                            "60/10/30 from code, math and text.")
-    return texts
-
-
-def make_parts(
-    texts: dict[str, list[str]], tokenizer: Tokenizer, tokens: int, longest: int,
-    rng: np.random.Generator,
-) -> dict[str, Part]:
-    """One stream of pieces for each kind of document."""
-    newline = np.array([tokenizer.decode_bytes([token]).endswith(b"\n")
-                        for token in range(tokenizer.vocab_size)])
+def make_parts(corpus: Path, tokenizer: Tokenizer, unit: Unit, longest: int, seed: int,
+               folder: Path, shares: dict[str, float]) -> dict[str, Part]:
+    """One stream of units for each kind; `UserError` when the corpus lacks one."""
     parts = {}
-    for kind, found in texts.items():
-        documents = encode_part(found, tokenizer, tokens * SHARES[kind], rng)
-        ends = [np.flatnonzero(newline[ids]) + 1 for ids in documents]
-        parts[kind] = Part(documents, ends, longest, rng)
+    for number, kind in enumerate(shares):
+        (folder / kind).mkdir(parents=True)
+        documents = iterate_documents(corpus, "train", [kind])
+        part = store(progress(documents, f"encode {kind}", "doc"), tokenizer,
+                     folder / kind, unit, longest, (seed, number))
+        if part is None:
+            raise UserError(f"{corpus} holds no {kind}, so the tokens cannot be mixed "
+                            f"as {shares}.")
+        parts[kind] = part
     return parts
 
 
-def check(sequence_length: int, tokens: int, fim_rate: float) -> None:
-    """Raise `UserError` for settings that make no row."""
+def check(sequence_length: int, tokens: int, fim_rate: float, code: float, math: float,
+          ) -> dict[str, float]:
+    """The shares of the kinds; `UserError` for settings that make no row."""
     if sequence_length < FIM_ROOM or tokens <= sequence_length:
         raise UserError(f"--sequence-length {sequence_length} must be at least "
                         f"{FIM_ROOM} and below --tokens {tokens}.")
     if not 0 <= fim_rate <= 1:
         raise UserError(f"--fim-rate {fim_rate} must lie between 0 and 1.")
+    shares = {"code": code, "math": math, "text": round(1 - code - math, 9)}
+    if not all(0 <= share <= 1 for share in shares.values()):
+        raise UserError(f"--code {code} and --math {math} must be shares of 1; text "
+                        "gets what they leave.")
+    return {kind: share for kind, share in shares.items() if share}
 
 
 def pack(
     out: Path, corpus: Path, tokenizer: Path, sequence_length: int = 128,
-    tokens: int = 2_500_000, fim_rate: float = 0.5, cut: Cut = "line",
-    seed: int = 0,
+    tokens: int = 2_500_000, unit: Unit = "piece", fim_rate: float = 0.5,
+    cut: Cut = "line", order: Order = "psm", fim_all: bool = False,
+    code: float = 0.6, math: float = 0.1, seed: int = 0,
 ) -> Path:
-    """Cut documents into pieces, shuffle some for infilling, fill rows with them.
+    """Shuffle some texts for infilling, and fill rows with texts, 60/10/30 by tokens.
 
-    Documents are cut at ends of lines into pieces that fit a row, and a row is filled
-    by pieces 60/10/30 from code, math and text; the last piece is cut to fill it and
-    goes on in another row, so nothing is padded or lost. Coder-V2 §3.1 shuffles half
-    of the documents before packing. Here a piece counts as a document, because files
-    are longer than a row, and only code is shuffled, because only code is infilled.
-    Raises `UserError` when the corpus lacks a kind.
+    With `unit` "document", as in Coder-V2 §3.1, half of the documents are shuffled and
+    then all are put one after the other and cut by rows; files of one repository-level
+    sample are joined before, and a row has documents of one kind. With "piece",
+    documents are first cut at ends of lines into pieces that fit a row and count as
+    documents: for models that read less than a file at once. A row then has all kinds
+    and opens with BOS, and its last piece is cut to fill it and goes on in another.
+    Nothing is padded or lost. Open in the paper, and chosen here: only code is shuffled
+    (unless `fim_all`); prefix and suffix count in the loss like the middle. Memory does
+    not grow with the corpus. Raises `UserError` when it lacks a kind.
 
     Args:
-        out: folder for train.bin, (rows, sequence_length + 1) ids, and pack.json.
+        out: folder for train.bin, (rows, sequence_length + 1) ids, further files of
+            rows if large, sources.bin, (rows, kinds) counts, and pack.json.
         corpus: folder of the corpus stage.
         tokenizer: folder of the tokenizer stage.
         sequence_length: tokens that the model reads at once.
         tokens: how many to draw; what is too small is repeated.
-        fim_rate: probability that a piece of code is shuffled.
+        unit: what is shuffled and drawn.
+        fim_rate: probability that a unit of code is shuffled.
         cut: whether what is to be filled in is whole lines or any characters.
+        order: where the suffix stands in shuffled units: before the middle, or first.
+        fim_all: shuffle units of math and text as well.
+        code: share of code in the tokens.
+        math: share of math; text gets the rest.
         seed: decides order, cuts and shuffles.
     """
     settings = dict(corpus=corpus, tokenizer=tokenizer, tokens=tokens,
-                    sequence_length=sequence_length, fim_rate=fim_rate,
-                    cut=cut)
-    check(sequence_length, tokens, fim_rate)
+                    sequence_length=sequence_length, unit=unit, fim_rate=fim_rate,
+                    cut=cut, order=order, fim_all=fim_all, code=code, math=math)
+    shares = check(sequence_length, tokens, fim_rate, code, math)
     with stage(out, "pack", settings, [corpus, tokenizer], seed) as run:
         if run.finished:
             return out
         clear(run.work)
-        report = write_rows(run.work, corpus, Tokenizer.load(tokenizer),
-                            sequence_length, tokens, fim_rate, cut, seed)
-        shares = ", ".join(f"{k} {v:.1%}" for k, v in report["shares"].items())
-        run.headline = f"{sum(report['tokens'].values()):,} tokens: {shares}"
+        words, stored = Tokenizer.load(tokenizer), run.work / STORE
+        parts = make_parts(corpus, words, unit, sequence_length, seed, stored, shares)
+        packer = Packer(parts, Mixture(shares), words, fim_rate,
+                        np.random.default_rng(seed), sequence_length, cut, order,
+                        tuple(shares) if fim_all else ("code",))
+        report = write_rows(run.work, packer, unit, sequence_length, tokens)
+        shutil.rmtree(stored)
+        mixed = ", ".join(f"{k} {v:.1%}" for k, v in report["shares"].items())
+        run.headline = f"{sum(report['tokens'].values()):,} tokens: {mixed}"
     return out
 
 
 def write_rows(
-    work: Path, corpus: Path, tokenizer: Tokenizer, sequence_length: int, tokens: int,
-    fim_rate: float, cut: Cut, seed: int,
+    work: Path, packer: Packer, unit: Unit, sequence_length: int, tokens: int,
+    file_bytes: int = FILE_BYTES,
 ) -> dict[str, object]:
     """Write the rows and pack.json, and return what it says."""
-    rng, length = np.random.default_rng(seed), sequence_length + 1
-    texts = training_texts(corpus)
-    parts = make_parts(texts, tokenizer, tokens, sequence_length, rng)
-    rows = -(-tokens // length)
-    packer = Packer(parts, Mixture(), tokenizer, fim_rate, rng, cut)
-    dtype = np.dtype("<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4")
-    with (work / ROWS).open("wb") as file:
-        for _ in progress(range(rows), "pack", "row"):
-            file.write(np.array(packer.row(length), dtype).tobytes())
+    length, words = sequence_length + 1, packer.tokenizer
+    total = -(-tokens // length)
+    rows = (packer.rows_of_documents if unit == "document" else
+            packer.rows_of_pieces)(length)
+    dtype = np.dtype("<u2" if words.vocab_size <= 1 << 16 else "<u4")
+    writer = RowWriter(work, length, dtype, file_bytes)
+    for row, counts in progress(islice(rows, total), "pack", "row", total):
+        writer.write(row, list(counts.values()))
     drawn = packer.mixture.drawn
-    available = {kind: sum(map(len, part.documents)) for kind, part in parts.items()}
+    available = {kind: len(part.tokens) for kind, part in packer.parts.items()}
     report = {
         "tokens": drawn, "shares": packer.mixture.shares(),
-        "passes": passes(available, sum(drawn.values())),
-        "sequence_length": sequence_length, "sequences": rows,
-        "dtype": dtype.str, "vocab_size": tokenizer.vocab_size,
-        "fim_rate": fim_rate, "fim_share": packer.fim_count / drawn["code"]}
+        "passes": passes(available, sum(drawn.values()), packer.mixture.aims),
+        "sequence_length": sequence_length, "sequences": total, "unit": unit,
+        "dtype": dtype.str, "vocab_size": words.vocab_size, "bos": words.bos,
+        "sources": list(packer.parts), "files": writer.close(),
+        "fim_rate": packer.fim_rate, "order": packer.order,
+        "fim_share": packer.fim_count / max(packer.could, 1)}
     write_json(work / REPORT, report)
     return report
-
-
-class Shards:
-    """The rows of a packed corpus, memory-mapped.
-
-    Raises `UserError` when train.bin has not the size that pack.json promises.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        file, about = Path(folder) / ROWS, read_json(Path(folder) / REPORT)
-        try:
-            shape = int(about["sequences"]), int(about["sequence_length"]) + 1
-            dtype = np.dtype(about["dtype"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{folder}/{REPORT} is broken: {error}.") from None
-        found = file.stat().st_size if file.exists() else 0
-        if found != shape[0] * shape[1] * dtype.itemsize or not found:
-            raise UserError(f"{file} has {found} bytes, and {REPORT} speaks of "
-                            f"{shape[0] * shape[1] * dtype.itemsize}: pack again.")
-        self.sequence_length = shape[1] - 1
-        self.rows = np.memmap(file, dtype, "r", shape=shape)
-        self.order = (-1, -1, np.empty(0, np.int64))    # seed, epoch, permutation
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def row(self, place: int, seed: int) -> int:
-        """Which row comes at a place of the endless order; each epoch has its own."""
-        epoch, within = divmod(place, len(self))
-        if self.order[:2] != (seed, epoch):
-            order = np.random.default_rng((seed, epoch)).permutation(len(self))
-            self.order = (seed, epoch, order)
-        return int(self.order[2][within])
-
-    def batch(
-        self, step: int, batch_size: int, seed: int = 0
-    ) -> Int64[torch.Tensor, "B row"]:
-        """The rows of a step: a pure function of its arguments, so that a resumed run
-        needs no state of the loader. Inputs are `[:, :-1]`, targets `[:, 1:]`."""
-        places = range(step * batch_size, (step + 1) * batch_size)
-        chosen = [self.row(place, seed) for place in places]
-        return torch.from_numpy(self.rows[chosen].astype(np.int64))

@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
+import heapq
 import random
+from collections.abc import Iterable
 from pathlib import Path
 
-from minicoder.data.corpus import read_documents
+from minicoder.data.corpus import iterate_documents
+from minicoder.data.mixture import SHARES
 from minicoder.data.sources import Document
 from minicoder.stages import clear, stage, write_json
 from minicoder.tokenizer import Tokenizer
 
-KINDS = ("code", "math", "text")
+
+def bytes_per_token(tokenizer: Tokenizer, documents: Iterable[Document]) -> float:
+    """How much text a token carries: UTF-8 bytes over tokens; 0 without documents."""
+    size = tokens = 0
+    for one in documents:
+        size += len(one.text.encode())
+        tokens += len(tokenizer.encode(one.text))
+    return size / max(tokens, 1)
 
 
-def bytes_per_token(tokenizer: Tokenizer, documents: list[Document]) -> float:
-    """How much text a token carries: UTF-8 bytes over tokens."""
-    size = sum(len(d.text.encode()) for d in documents)
-    return size / sum(map(len, tokenizer.encode_batch([d.text for d in documents])))
+def sample_bytes(documents: Iterable[Document], size: float, seed: int) -> list[str]:
+    """Texts of documents in random order, `size` bytes or a little more together.
 
-
-def sample_bytes(documents: list[Document], size: float, seed: int) -> list[str]:
-    """Texts of documents in random order, `size` bytes or a little more together."""
-    picked, total = [], 0
-    for document in random.Random(seed).sample(documents, len(documents)):
-        if total >= size:
-            break
-        picked.append(document.text)
-        total += len(document.text.encode())
-    return picked
+    Every document draws a number; the lowest are kept. No more than them is held.
+    """
+    draw, total = random.Random(seed), 0
+    kept: list[tuple[float, int, str]] = []     # minus the number, bytes, text
+    for one in documents:
+        length = len(one.text.encode())
+        heapq.heappush(kept, (-draw.random(), length, one.text))
+        total += length
+        while kept and total - kept[0][1] >= size:
+            total -= heapq.heappop(kept)[1]
+    return [text for _, _, text in sorted(kept, reverse=True)]
 
 
 def train_tokenizer(
@@ -48,16 +57,15 @@ def train_tokenizer(
         if run.finished:
             return out
         clear(run.work)
-        documents = read_documents(corpus, "train")
-        texts = [text for kind, share in zip(KINDS, (0.6, 0.1, 0.3), strict=True)
-                 for text in sample_bytes([d for d in documents if d.kind == kind],
-                                          share * megabytes * 1e6, seed)]
+        texts = [text for kind, share in SHARES.items() for text in sample_bytes(
+                     iterate_documents(corpus, "train", [kind]),
+                     share * megabytes * 1e6, seed)]
         tokenizer = Tokenizer.train(texts, vocabulary)
         tokenizer.save(run.work)
-        held_out = read_documents(corpus, "heldout")
-        packed = {kind: bytes_per_token(
-                      tokenizer, [d for d in held_out if d.kind == kind])
-                  for kind in KINDS if any(d.kind == kind for d in held_out)}
+        held_out = {kind: bytes_per_token(
+                        tokenizer, iterate_documents(corpus, "heldout", [kind]))
+                    for kind in SHARES}
+        packed = {kind: value for kind, value in held_out.items() if value}
         words = sorted((w for w in (tokenizer.decode([i]) for i in range(tokenizer.bos))
                         if any(map(str.isalpha, w))), key=len)
         write_json(run.work / "stats.json", {

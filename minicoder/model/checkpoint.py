@@ -244,7 +244,9 @@ class Pretrained(nn.Module):
                 raise UserError(
                     f"{folder}: {key} is {config[key]} in config.json, {own} in "
                     "tokenizer.json, which belongs to another model.")
-        return tokenizer, cls.from_pretrained(folder, device)
+        model = cls.from_pretrained(folder, device)
+        model.known = tokenizer.vocab_size
+        return tokenizer, model
 
     def save_pretrained(self, folder: Path, tokenizer: Tokenizer | None = None,
                         chat_template: str | None = None, shard_bytes: int = SHARD_BYTES

@@ -128,7 +128,7 @@ def _steps(
     hidden, padding = hidden[prompt], padding[prompt]
     answers: list[list[int]] = [[] for _ in rows]
     for step in range(max_new_tokens):
-        chosen = pick(model.lm_head(hidden))
+        chosen = pick(model.lm_head(hidden)[:, :model.known])
         yield rows.tolist(), chosen.tolist()
         over = chosen == end
         if stop is not None:

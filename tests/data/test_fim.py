@@ -62,6 +62,19 @@ def test_tokens_are_in_psm_order_and_round_trip(tokenizer, pieces):
     assert pieces_of(fim_tokens(*pieces, tokenizer), tokenizer) == pieces
 
 
+@settings(deadline=None)
+@given(st.tuples(st.text(), st.text(), st.text()))
+def test_suffix_first_is_psm_of_an_empty_prefix(tokenizer, pieces):
+    prefix, middle, suffix = pieces
+    t, found = tokenizer, fim_tokens(*pieces, tokenizer, "spm")
+    # Bavarian et al., variant 2: begin hole suffix end prefix middle
+    assert found == [t.fim_begin, t.fim_hole, *t.encode(suffix), t.fim_end,
+                     *t.encode(prefix), *t.encode(middle), t.eos]
+    assert pieces_of(found, t) == ("", prefix + middle, suffix)
+    assert infill_prompt(prefix, suffix, t, "spm") == [
+        t.bos, *found[:len(found) - 1 - len(t.encode(middle))]]
+
+
 def test_text_that_looks_like_a_special_stays_text(tokenizer):
     prefix, middle, suffix = CODE[:60], CODE[60:], ""
     tokens = fim_tokens(prefix, middle, suffix, tokenizer)

@@ -2,14 +2,17 @@
 
 import json
 import random
+import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from minicoder.data.corpus import write_documents
+from minicoder.data.corpus import is_held_out, write_documents
+from minicoder.data.dependencies import path_comment
 from minicoder.data.mixture import Mixture
-from minicoder.data.packing import FIM_LONGEST, Packer, Shards, pack
+from minicoder.data.packing import FIM_LONGEST, FIM_ROOM, Packer, Shards, pack
 from minicoder.data.sources import Document
 from minicoder.errors import UserError
 from minicoder.stages import stage
@@ -121,15 +124,32 @@ def test_about_half_of_the_code_is_shuffled(packed, tokenizer, inputs, tmp_path)
     assert json.loads((none / "pack.json").read_text())["fim_share"] == 0
 
 
+class Dealt:
+    """A part that always deals the same."""
+
+    def __init__(self, tokens):
+        self.tokens = tokens
+
+    def take(self, room, whole_lines, longest):
+        return self.tokens, False
+
+
 def test_a_piece_that_does_not_fit_or_decode_is_not_shuffled(tokenizer):
-    packer = Packer({}, Mixture(), tokenizer, 0.5, np.random.default_rng(0),
+    packer = Packer({}, Mixture(), tokenizer, 1.0, np.random.default_rng(0), LENGTH,
                     "character")
     tokens = tokenizer.encode("def n1: return value\n" * 4)
-    most = max(len(packer.fim(tokens, 10 ** 6)) for _ in range(50))
+    most = max(len(packer.fim(tokens)) for _ in range(50))
     assert most > len(tokens) + 5       # cuts inside words cost tokens
-    found = [packer.fim(tokens, most - 1) for _ in range(200)]
-    assert None in found and max(map(len, filter(None, found))) < most
-    assert packer.fim(tokenizer.encode("é")[:1], 100) is None
+    room = most - 1
+    assert FIM_ROOM <= room <= FIM_LONGEST
+    packer.parts["code"] = Dealt(tokens)
+    found = [packer.piece("code", room) for _ in range(300)]
+    plain = [piece for piece in found if tokenizer.fim_begin not in piece]
+    assert 0 < len(plain) < 300 and max(map(len, found)) <= room
+    assert all(piece == [tokenizer.bos, *tokens] for piece in plain)
+    assert packer.fim(tokenizer.encode("é")[:1]) is None
+    narrow = [packer.piece("code", FIM_ROOM - 1) for _ in range(50)]
+    assert not any(tokenizer.fim_begin in piece for piece in narrow)
 
 
 def test_the_seed_decides_everything(packed, inputs, tmp_path):
@@ -209,15 +229,154 @@ def test_settings_that_make_no_row_are_refused(inputs, tmp_path, settings, messa
         pack(tmp_path / "p", *inputs[:2], **({"sequence_length": LENGTH} | settings))
 
 
-def test_a_corpus_without_a_kind_is_refused(inputs, tmp_path):
+@pytest.mark.parametrize(("math", "message"), [
+    ([], "holds no document with split 'train' and kind in .'math'"),
+    ([Document("", "m", "Python", "math", "o", "MIT")], "holds no math")])
+def test_a_corpus_without_a_kind_is_refused(inputs, tmp_path, math, message):
     with stage(tmp_path / "corpus", "data", {}) as run:
-        write_documents([d for d in inputs[2] if d.kind != "math"], run.work)
-    with pytest.raises(UserError, match="holds no math"):
+        write_documents([d for d in inputs[2] if d.kind != "math"] + math, run.work)
+    with pytest.raises(UserError, match=message):
         pack(tmp_path / "p", tmp_path / "corpus", inputs[1], LENGTH, TOKENS)
+    assert not (tmp_path / "p.partial").exists()
+
+
+# --- whole documents, as in the paper
+
+
+def joined(rows, kind):
+    """The rows of one kind, put together in the order in which they were made."""
+    shards, number = Shards(rows), Shards(rows).sources.index(kind)
+    mine = shards.by_source[:, number] == shards.sequence_length + 1
+    return np.asarray(shards.rows)[mine].flatten()
+
+
+@pytest.fixture(scope="module")
+def by_document(inputs, tmp_path_factory):
+    """Rows much shorter than documents; code in two samples and alone."""
+    out, root = tmp_path_factory.mktemp("whole") / "pack", tmp_path_factory.mktemp("in")
+    documents = [d if d.kind != "code" or i > 20 else replace(d, sample=f"o#{i // 7}")
+                 for i, d in enumerate(inputs[2])]
+    with stage(root / "corpus", "data", {}) as run:
+        write_documents(documents, run.work)
+    made = pack(out, root / "corpus", inputs[1], 40, 60_000, unit="document",
+                cut="character", seed=1)
+    train = [d for d in documents if not is_held_out(d.path)]
+    return made, train
+
+
+def expected_samples(documents, kind):
+    """The texts that count as documents, found in another way than the library's."""
+    found = {}
+    for place, one in enumerate(documents):
+        if one.kind == kind:
+            above = path_comment(one) if one.sample else ""
+            key = one.sample or place
+            found[key] = found.get(key, "") + above + one.text
+    return set(found.values())
+
+
+@pytest.mark.parametrize("kind", ["code", "math", "text"])
+def test_whole_documents_follow_one_another_across_rows(by_document, tokenizer, kind):
+    t, (folder, documents) = tokenizer, by_document
+    stream = joined(folder, kind)
+    assert stream[0] == t.bos
+    borders = np.flatnonzero(stream == t.bos)
+    found = [one.tolist() for one in np.split(stream, borders[1:])][:-1]
+    texts, shuffled = [], 0
+    for piece in found:
+        assert piece[-1] == t.eos and piece.count(t.eos) == 1
+        if t.fim_begin in piece:
+            shuffled += 1
+            texts.append(unshuffle(piece[1:], t).decode())
+        else:
+            texts.append(t.decode(piece[1:-1]))
+    expected = expected_samples(documents, kind)
+    assert len(expected) > 5 and set(texts[:len(expected)]) == expected    # one pass
+    assert set(texts) == expected
+    share = shuffled / len(found)
+    # 0.5 within four standard deviations of a coin thrown for each document
+    assert share == 0 if kind != "code" else abs(share - 0.5) < 2 / len(found) ** 0.5
+
+
+def test_rows_of_documents_are_mixed_and_counted(by_document, inputs):
+    shards = Shards(by_document[0])
+    about = json.loads((by_document[0] / "pack.json").read_text())
+    assert about["shares"] == pytest.approx({"code": .6, "math": .1, "text": .3},
+                                            abs=0.01)
+    assert shards.by_source.sum(0).tolist() == list(about["tokens"].values())
+    assert set(shards.by_source.sum(1)) == {41}
+    assert sorted((by_document[0]).iterdir()) == sorted(
+        by_document[0] / name for name in
+        ("made_by.json", "pack.json", "sources.bin", "train.bin"))
+    shards.verify()
+
+
+def test_bos_stands_where_documents_begin(by_document, packed, tokenizer):
+    for folder in (by_document[0], packed):
+        assert Shards(folder).bos == tokenizer.bos
+    assert (np.asarray(Shards(packed).rows)[:, 0] == tokenizer.bos).all()
+    assert not (Shards(by_document[0]).rows[:, 0] == tokenizer.bos).all()
+
+
+def test_counts_of_pieces_are_those_of_their_rows(packed):
+    shards, about = Shards(packed), json.loads((packed / "pack.json").read_text())
+    assert shards.sources == ("code", "math", "text")
+    counts = [shards.counts(step, 1, seed=5) for step in range(len(shards))]
+    for kind, total in about["tokens"].items():
+        assert sum(one[kind] for one in counts) == total
+    assert all(sum(one.values()) == LENGTH + 1 for one in counts)
+    assert np.mean([0 < one["code"] < LENGTH + 1 for one in counts]) > 0.5   # mixed
+
+
+@pytest.mark.parametrize("unit", ["piece", "document"])
+def test_the_suffix_may_come_first_and_all_kinds_be_shuffled(
+        inputs, tokenizer, tmp_path, unit):
+    t = tokenizer
+    out = pack(tmp_path / "p", *inputs[:2], LENGTH, TOKENS, unit=unit, order="spm",
+               fim_all=True, fim_rate=1.0)
+    streams = ([np.asarray(Shards(out).rows).flatten()] if unit == "piece" else
+               [joined(out, kind) for kind in ("code", "math", "text")])
+    for rows in streams:
+        begins = np.flatnonzero(rows == t.fim_begin)[:-1]
+        assert len(begins) > 5 and (rows[begins - 1] == t.bos).all()
+        assert (rows[begins + 1] == t.fim_hole).all()
+        assert unit == "piece" or len(begins) >= (rows == t.bos).sum() - 2
+
+
+def test_the_shares_can_be_chosen(inputs, tmp_path):
+    out = pack(tmp_path / "p", *inputs[:2], LENGTH, TOKENS, code=0.8, math=0.0)
+    about = json.loads((out / "pack.json").read_text())
+    assert about["shares"] == pytest.approx({"code": .8, "text": .2}, abs=0.01)
+    with pytest.raises(UserError, match="--code 0.8 and --math 0.3 must be shares"):
+        pack(tmp_path / "q", *inputs[:2], LENGTH, TOKENS, code=0.8, math=0.3)
+
+
+def peak(inputs, out, copies, unit, monkeypatch):
+    """The most memory that Python and numpy held while packing a stream of texts."""
+    def stream(corpus, split, kinds):
+        for i in range(copies):
+            for d in inputs[2]:
+                if d.kind in kinds:
+                    yield replace(d, path=f"{d.path}.{i}", text=f"{d.text}# {i}\n")
+
+    monkeypatch.setattr("minicoder.data.packing.iterate_documents", stream)
+    tracemalloc.start()
+    pack(out, *inputs[:2], LENGTH, 3_000 * copies, unit=unit)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return most
+
+
+@pytest.mark.parametrize("unit", ["piece", "document"])
+def test_memory_does_not_grow_with_the_corpus(inputs, tmp_path, unit, monkeypatch):
+    monkeypatch.setattr("minicoder.data.pieces.BATCH", 10_000)
+    _, small, large = (peak(inputs, tmp_path / str(i), copies, unit, monkeypatch)
+                       for i, copies in enumerate((1, 1, 8)))
+    assert large < 1.3 * small
 
 
 def test_truncated_or_broken_shards_are_refused(packed, tmp_path):
-    for name in ("train.bin", "pack.json"):
+    for name in ("train.bin", "pack.json", "sources.bin"):
         (tmp_path / name).write_bytes((packed / name).read_bytes())
     assert len(Shards(tmp_path)) == len(Shards(packed))
     (tmp_path / "train.bin").write_bytes((packed / "train.bin").read_bytes()[:-2])

@@ -234,3 +234,16 @@ def test_top_p_on_random_shares(seed, top_p):
         left -= logits.softmax(0)[token].item()
     found = choose(logits.expand(400, -1), 1.0, top_p, seeded(seed))
     assert set(found.tolist()) <= kept
+
+
+def test_rows_that_pad_the_vocabulary_are_never_generated():
+    model = random_model(LITE)
+    model.lm_head.weight.data[40:] *= 50  # as loud as can be
+    loud = generate(model, [[1, 2]], 8, end=-1, samples=4, temperature=1.0,
+                    generator=seeded(0))
+    assert max(map(max, loud)) >= 40
+    model.known = 40
+    for temperature in (0.0, 1.0):
+        answers = generate(model, [[1, 2]], 8, end=-1, samples=4,
+                           temperature=temperature, generator=seeded(0))
+        assert max(map(max, answers)) < 40
