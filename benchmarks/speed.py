@@ -1,6 +1,7 @@
 """Speed and memory of the model beside transformers' DeepseekV2, same weights.
 
-    python benchmarks/speed.py [--only mla moe prefill decode training load] [--quick]
+    python benchmarks/speed.py [--quick]
+        [--only mla moe prefill decode training documents load]
 
 The contenders take turns, round by round; a ratio is of medians, and above 1 ours is
 faster. On a CPU the clock is the process's own time on one thread, which neighbours on
@@ -33,6 +34,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from minicoder.config import ModelConfig, parameter_count, preset
+from minicoder.model.documents import find_documents
 from minicoder.model.mla import MLA, LatentCache
 from minicoder.model.moe import MLP, MoE, Routing
 from minicoder.model.rope import rope_table
@@ -218,6 +220,53 @@ def training(rounds: int) -> list[Row]:
                              max(5, rounds // 2))
                 rows.append(row(f"training step {batch} × {length:,}, {shape}",
                                 "tok/s", 1000 * batch * length, found))
+    return rows
+
+
+def documents(rounds: int) -> list[Row]:
+    """Rows of four documents of 256 tokens each, against a boolean mask.
+
+    Attention with its projections, and the whole training step, forward and backward.
+    """
+    rows = []
+    for shape, config in SHAPES.items():
+        torch.manual_seed(0)
+        model, tokens = MiniCoder(config).to(DEVICE), prompt(config, 1, 1025)
+        inputs, bos = tokens[:, :-1], config.vocab_size - 1
+        inputs[inputs == bos], inputs[:, ::256] = 0, bos
+        number = (inputs == bos).cumsum(1)
+        mask = (number[:, :, None] == number[:, None, :]).tril()
+        rope = rope_table(config, 0, 1024, model.lm_head.weight)
+        place = find_documents(inputs, bos)
+        x = torch.randn(1, 1024, config.hidden_size, device=DEVICE)
+        core = model.model.layers[0].self_attn
+        head = tuple(part[:256] for part in rope)
+
+        def step(hidden: Callable[[], Tensor], model: MiniCoder = model,
+                 tokens: Tensor = tokens) -> None:
+            logits = model.lm_head(hidden())
+            F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()).backward()
+            model.zero_grad(set_to_none=True)
+
+        def masked(model: MiniCoder = model, inputs: Tensor = inputs,
+                   rope: tuple = rope, mask: Tensor = mask) -> Tensor:
+            return model.model.run(inputs, lambda _, a, h: a(h, rope, mask))
+
+        torch.testing.assert_close(model.model.packed(inputs, place), masked(),
+                                   rtol=1e-3, atol=1e-4)
+        for what, found in (
+                ("attention", {
+                    "minicoder": lambda a=core, x=x, r=head, p=place: a(
+                        x.flatten(0, 1)[p.parts[0]], r).flatten(0, 1)[p.back].sum(
+                        ).backward(),
+                    "a boolean mask": lambda a=core, x=x, r=rope, m=mask: a(
+                        x, r, m).sum().backward()}),
+                ("training step", {
+                    "minicoder": lambda s=step, m=model, i=inputs, p=place: s(
+                        lambda: m.model.packed(i, p)),
+                    "a boolean mask": lambda s=step, h=masked: s(h)})):
+            rows.append(row(f"{what}, documents 4 × 256, {shape}", "tok/s", 1024e3,
+                            race(found, rounds)))
     return rows
 
 
@@ -436,7 +485,7 @@ def cache(rounds: int) -> list[Row]:
 
 PARTS: dict[str, Callable[[int], list[Row]]] = {
     "cache": cache, "mla": mla, "moe": moe, "prefill": prefill, "decode": decode,
-    "training": training, "load": load, "whole": whole}
+    "training": training, "documents": documents, "load": load, "whole": whole}
 
 
 def machine() -> dict[str, str]:

@@ -43,12 +43,13 @@ def pieces(tokenizer: Tokenizer, tokens: Iterator[int]) -> Iterator[str]:
 
 
 def until(texts: Iterator[str], stops: Sequence[str]) -> Iterator[str]:
-    """The texts up to the first of `stops`; what may be its beginning waits."""
+    """The texts up to the first of `stops` to be complete; what may begin one waits."""
     held = ""
     for text in texts:
         held += text
-        if found := [held.index(stop) for stop in stops if stop in held]:
-            yield held[:min(found)]
+        if found := [(held.index(stop) + len(stop), held.index(stop))
+                     for stop in stops if stop in held]:
+            yield held[:min(found)[1]]
             return
         begun = max((n for stop in stops for n in range(1, len(stop))
                      if held.endswith(stop[:n])), default=0)

@@ -185,6 +185,6 @@ def test_a_stop_string_ends_the_text_and_is_not_written(folder, capsys):
 def test_a_stop_string_is_found_however_the_text_is_cut(text, data, stops):
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=5)))
     parts = [text[i:j] for i, j in zip([0, *cuts], [*cuts, len(text)], strict=True)]
-    expected = text[:min((text.index(s) for s in stops if s in text),
-                         default=len(text))]
+    ends = [(text.index(s) + len(s), text.index(s)) for s in stops if s in text]
+    expected = text[:min(ends, default=(0, len(text)))[1]]
     assert "".join(until(iter(parts), stops)) == expected

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from minicoder.config import ModelConfig
 from minicoder.model.checkpoint import Pretrained
+from minicoder.model.documents import Documents
 from minicoder.model.mla import MLA, LatentCache
 from minicoder.model.moe import MLP, Experts, MoE, Router, Routing
 from minicoder.model.norm import RMSNorm
@@ -58,6 +60,23 @@ class Transformer(nn.Module):
         rope = rope_table(self.config, 0, tokens.shape[1], self.norm.weight)
         return self.run(tokens, lambda layer, attention, x: attention(x, rope), seen)
 
+    def packed(self, tokens: Int[Tensor, "B T"], documents: Documents,
+               seen: list[Routing] | None = None) -> Float[Tensor, "B T D"]:
+        """The same for rows of several documents, each of which sees itself alone.
+
+        Every document counts its positions from 0, which changes nothing: RoPE makes
+        attention depend on distances.
+        """
+        rope = rope_table(self.config, 0, tokens.shape[1], self.norm.weight)
+
+        def attend(layer: int, attention: MLA, x: Tensor) -> Tensor:
+            flat = x.flatten(0, 1)
+            out = [attention(flat[part], tuple(t[:part.shape[1]] for t in rope))
+                   for part in documents.parts]
+            return torch.cat([o.flatten(0, 1) for o in out])[documents.back].view_as(x)
+
+        return self.run(tokens, attend, seen)
+
     def prefill(self, tokens: Int[Tensor, "B T"], cache: LatentCache,
                 mask: Bool[Tensor, "B T S"] | None = None) -> Float[Tensor, "B T D"]:
         """Hidden states of many next tokens, through keys and values of every head.
@@ -92,6 +111,9 @@ class MiniCoder(Pretrained):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        # rows of the output matrix that stand for a token; the rest pad it to a round
+        # number and are never generated
+        self.known = config.vocab_size
         self.model = Transformer(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.apply(self._initialise)

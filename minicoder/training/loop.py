@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
@@ -20,9 +21,12 @@ from minicoder.model.moe import Routing
 from minicoder.model.transformer import MiniCoder
 from minicoder.progress import progress
 from minicoder.stages import read_jsonl, sync, write_text
-from minicoder.training.checkpoints import load_state, save_state
+from minicoder.training.board import no_board, open_board, show_on
+from minicoder.training.checkpoints import KEPT, Draws, load_state, save_state
+from minicoder.training.ledger import Ledger
 from minicoder.training.optimizer import adamw
-from minicoder.training.schedule import cosine
+from minicoder.training.schedule import Schedule, rate
+from minicoder.training.spikes import Spikes
 
 SECONDS_BETWEEN_CHECKPOINTS = 30.0
 IGNORE = -100  # a target that takes no part in the loss
@@ -30,7 +34,7 @@ IGNORE = -100  # a target that takes no part in the loss
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how fast to train."""
+    """How long and how fast to train, and what to keep of it."""
 
     steps: int
     lr: float
@@ -39,16 +43,29 @@ class Plan:
     weight_decay: float = 0.1
     clip: float = 1.0        # V2's; Coder-V2's is not stated
     log_every: int = 10
+    schedule: Schedule = "cosine"
+    spike: float = 0.0       # 0: no step is left out
+    keep: int = KEPT         # checkpoints to resume from
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps)
-        at_least(0, warmup=self.warmup)
-        if not 0 < self.lr < math.inf:
-            raise UserError(f"--lr {self.lr} must be a number above 0.")
+        at_least(1, steps=self.steps, keep=self.keep)
+        at_least(0, warmup=self.warmup, weight_decay=self.weight_decay)
+        Spikes(self.spike)
+        if self.schedule not in get_args(Schedule):
+            raise UserError(f"--schedule {self.schedule}: choose one of "
+                            f"{', '.join(get_args(Schedule))}.")
+        if not 0 <= self.floor <= 1:
+            raise UserError(f"--floor {self.floor} must lie between 0 and 1.")
+        for name in ("lr", "clip"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise UserError(f"--{name} {getattr(self, name)} must be a number "
+                                "above 0.")
 
 
-# A step's loss and what to note of it. Must depend on the step number and the weights
-# alone: that is what makes an interrupted run end with the same numbers.
+# A step's loss and what to note of it; "sources" of these are tokens for the ledger.
+# Must depend on the step, the weights and the generators that `Draws` keeps alone: that
+# is what makes an interrupted run end with the same numbers.
 StepLoss = Callable[[int], tuple[Tensor | None, dict]]
 
 
@@ -59,36 +76,80 @@ def pick_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def train(model: nn.Module, step_loss: StepLoss, plan: Plan, work: Path, name: str
-          ) -> list[dict]:
+def train(model: nn.Module, step_loss: StepLoss, plan: Plan, work: Path, name: str,
+          ledger: Ledger | None = None) -> list[dict]:
     """Train, going on from the newest checkpoint in `work/state`; return the metrics.
 
-    Every `log_every` steps a line is added to `work/metrics.jsonl`.
+    Every `log_every` steps a line is added to `work/metrics.jsonl`, and one of the
+    speed, which no two runs share, to `work/timing.jsonl`; steps that were left out
+    are noted always. With a `ledger`, `work/ledger.json` says what was read.
     """
-    optimizer = adamw(model, plan.lr, plan.weight_decay)
-    first = load_state(work / "state", model, optimizer)
+    optimizer, spikes = adamw(model, plan.lr, plan.weight_decay), Spikes(plan.spike)
+    books = ledger or Ledger(name)
+    kept = {"ledger": books, "spikes": spikes, "draws": Draws()}
+    first = load_state(work / "state", model, optimizer, kept)
     path = work / "metrics.jsonl"
-    kept = [m for m in read_jsonl_prefix(path) if m["step"] < first]
-    write_text(path, "".join(json.dumps(m) + "\n" for m in kept))
-    saved = time.monotonic()
+    mended = [m for m in read_jsonl_prefix(path) if m["step"] < first]
+    write_text(path, "".join(json.dumps(m) + "\n" for m in mended))
+    board = open_board(work / "tensorboard", first) if plan.tensorboard else no_board()
+    saved, said, speed = time.monotonic(), dict[str, str](), Speed()
     model.train()
-    for step in progress(range(first, plan.steps), name, "step", plan.steps, first):
-        noted = one_step(model, optimizer, step_loss, plan, step)
-        if step % plan.log_every == 0 or step == plan.steps - 1:
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(noted) + "\n")
-        if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
-            sync(path)
-            save_state(work / "state", step + 1, model, optimizer)
-            saved = time.monotonic()
+    with board as shown:
+        for step in progress(range(first, plan.steps), name, "step", plan.steps, first,
+                             said):
+            noted = one_step(model, optimizer, step_loss, plan, step, spikes)
+            if sources := noted.pop("sources", {}):
+                books.add(sources, "skipped" in noted)
+                noted["tokens_seen"] = books.total
+            speed.add(noted, said)
+            if step % plan.log_every == 0 or step == plan.steps - 1 or (
+                    "skipped" in noted):
+                append(path, noted)
+                append(work / "timing.jsonl", speed.record(step))
+                if plan.tensorboard:
+                    show_on(shown, noted | speed.record(step))
+            if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
+                sync(path)
+                save_state(work / "state", step + 1, model, optimizer, kept, plan.keep)
+                saved = time.monotonic()
     model.eval()
+    if ledger:
+        ledger.save(work)
     return read_jsonl(path)
 
 
+class Speed:
+    """Tokens a second since training began or went on."""
+
+    def __init__(self) -> None:
+        self.began, self.tokens = time.monotonic(), 0
+
+    def add(self, noted: dict, said: dict[str, str]) -> None:
+        """Count a step's tokens, and say how it goes."""
+        self.tokens += noted.get("tokens", 0)
+        loss = noted.get("language_loss", noted.get("loss"))
+        said |= {} if loss is None else {"loss": f"{loss:.3f}"}
+        if self.tokens:
+            said["tokens/s"] = f"{self.record(0)['tokens_per_second']:,.0f}"
+
+    def record(self, step: int) -> dict:
+        """A line of timing.jsonl."""
+        seconds = time.monotonic() - self.began
+        return {"step": step, "seconds": round(seconds, 3),
+                "tokens_per_second": round(self.tokens / max(seconds, 1e-9), 1)}
+
+
+def append(path: Path, line: dict) -> None:
+    """Add a line of JSON to a log."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
 def one_step(model: nn.Module, optimizer: torch.optim.Optimizer, step_loss: StepLoss,
-             plan: Plan, step: int) -> dict:
-    """One update; a step whose loss is None (nothing to learn from) changes nothing."""
-    lr = cosine(step, plan.steps, plan.lr, plan.warmup, plan.floor)
+             plan: Plan, step: int, spikes: Spikes) -> dict:
+    """One update; a step whose loss is None (nothing to learn from) changes nothing,
+    and neither does one whose gradient is a spike."""
+    lr = rate(plan.schedule, step, plan.steps, plan.lr, plan.warmup, plan.floor)
     for group in optimizer.param_groups:
         group["lr"] = lr
     loss, noted = step_loss(step)
@@ -99,9 +160,12 @@ def one_step(model: nn.Module, optimizer: torch.optim.Optimizer, step_loss: Step
                             f"learning rate than {plan.lr} may help.")
         loss.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), plan.clip)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
         record |= {"loss": loss.item(), "grad_norm": norm.item()}
+        left_out = spikes.judge(record["grad_norm"], step)
+        record |= left_out
+        if not left_out:
+            optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
     return record | noted
 
 
@@ -117,16 +181,18 @@ def read_jsonl_prefix(path: Path) -> list[dict]:
 
 
 def token_losses(model: MiniCoder, tokens: Int[Tensor, "B T"],
-                 targets: Int[Tensor, "B T"], seen: list[Routing] | None = None
-                 ) -> Float[Tensor, " N"]:
+                 targets: Int[Tensor, "B T"], seen: list[Routing] | None = None,
+                 read: Callable[..., Tensor] | None = None) -> Float[Tensor, " N"]:
     """Cross-entropy in nats of each target that is not `IGNORE`, in reading order.
 
     Logits are made for those alone: with a small model the output matrix is dear.
+    `read` gives hidden states in another way than `model.model`.
     """
     counts = targets != IGNORE
-    hidden = model.model(tokens, seen)[counts]
-    return F.cross_entropy(model.lm_head(hidden).float(), targets[counts],
-                           reduction="none")
+    hidden = (read or model.model)(tokens, seen)[counts]
+    logits = model.lm_head(hidden)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return F.cross_entropy(logits, targets[counts], reduction="none")
 
 
 def balanced_loss(model: MiniCoder, tokens: Int[Tensor, "B T"],

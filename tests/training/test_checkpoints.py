@@ -6,6 +6,7 @@ import shutil
 import signal
 import time
 
+import numpy as np
 import pytest
 import torch
 from disk import small_disk
@@ -13,10 +14,23 @@ from miniatures import LITE, random_model
 from torch import nn
 
 from minicoder.stages import read_json
-from minicoder.training.checkpoints import load_state, save_state
+from minicoder.training.checkpoints import Draws, load_state, save_state
 from minicoder.training.optimizer import adamw
 
-FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
+FILES = ("model.safetensors", "optimizer.safetensors", "note.json", "state.json")
+
+
+class Note:
+    """Something small that is kept too."""
+
+    def __init__(self, value=None):
+        self.value = value
+
+    def state(self):
+        return {"value": self.value, "padding": 100 * "."}
+
+    def restore(self, state):
+        self.value = state["value"]
 
 
 def pair(seed=0):
@@ -46,7 +60,7 @@ def same(first, second):
 @pytest.fixture
 def folder(tmp_path):
     for step in (10, 20):
-        save_state(tmp_path / "state", step, *pair(step))
+        save_state(tmp_path / "state", step, *pair(step), {"note": Note(step)})
     return tmp_path / "state"
 
 
@@ -65,6 +79,39 @@ def test_two_are_kept(folder):
     assert names(folder) == ["step-0000020", "step-0000030"]
 
 
+@pytest.mark.parametrize("count, left", [(1, [40]), (3, [20, 30, 40])])
+def test_as_many_are_kept_as_asked_for(folder, count, left):
+    for step in (30, 40):
+        save_state(folder, step, *pair(1), count=count)
+    assert names(folder) == [f"step-00000{step}" for step in left]
+
+
+def test_what_is_kept_comes_back_and_is_asked_for(folder, capsys):
+    note = Note()
+    assert load_state(folder, *pair(), {"note": note}) == 20 and note.value == 20
+    save_state(folder, 30, *pair(1))    # without the note: not whole for who needs it
+    assert load_state(folder, *pair(), {"note": note}) == 20
+    assert "step-0000030 is damaged" in capsys.readouterr().out
+    assert load_state(folder, *pair()) == 30
+
+
+def draw():
+    """A number of each generator."""
+    return (random.random(), random.gauss(0, 1), np.random.rand(), np.random.randn(),
+            torch.rand(1).item(), torch.randn(1).item())
+
+
+def test_all_generators_go_on_where_they_were(tmp_path):
+    for burn in range(3):       # a second normal number may be left over from the first
+        [random.gauss(0, 1) and np.random.randn() for _ in range(burn)]
+        save_state(tmp_path, burn, *pair(), {"draws": Draws()})
+        wanted = [draw() for _ in range(400)]
+        for seed in (random.seed, np.random.seed, torch.manual_seed):
+            seed(burn + 100)
+        assert load_state(tmp_path, *pair(), {"draws": Draws()}) == burn
+        assert [draw() for _ in range(400)] == wanted
+
+
 def test_without_a_checkpoint_nothing_changes(tmp_path):
     found = pair(3)
     assert load_state(tmp_path / "none", *found) == 0 and same(found, pair(3))
@@ -77,11 +124,11 @@ def ten():
 
 def falls_back(folder, capsys, ten):
     """Whether the newest is passed over, said so, and the one before it is taken."""
-    found = pair()
-    step = load_state(folder, *found)
+    found, note = pair(), Note()
+    step = load_state(folder, *found, {"note": note})
     said = capsys.readouterr().out
     assert ("step-0000020 is damaged; going back" in said) == (step == 10)
-    return step == 10 and same(found, ten)
+    return step == note.value == 10 and same(found, ten)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -98,7 +145,7 @@ def test_a_flipped_bit_is_noticed(folder, capsys, ten, name):
         path.write_bytes(damaged)
         assert falls_back(folder, capsys, ten), f"bit {place}"
     path.write_bytes(whole)
-    assert load_state(folder, *pair()) == 20
+    assert load_state(folder, *pair(), {"note": Note()}) == 20
 
 
 @pytest.mark.parametrize("name", FILES)

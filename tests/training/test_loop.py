@@ -2,24 +2,30 @@
 
 import json
 import math
+from contextlib import nullcontext
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from disk import small_disk
 from miniatures import LITE, random_model, random_tokens
 
 from minicoder.errors import UserError
-from minicoder.stages import read_jsonl, stage
+from minicoder.stages import read_json, read_jsonl, stage
 from minicoder.training import loop
+from minicoder.training.ledger import Ledger
 from minicoder.training.loop import (
     IGNORE,
     Plan,
+    Speed,
     balanced_loss,
     read_jsonl_prefix,
     token_losses,
     train,
 )
-from minicoder.training.schedule import cosine
+from minicoder.training.schedule import cosine, rate
+from minicoder.training.spikes import FEWEST
 
 PLAN = Plan(steps=9, lr=3e-3, warmup=2, log_every=1)
 
@@ -184,10 +190,149 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
 @pytest.mark.parametrize("values, said", [
     ({"steps": 0}, "--steps 0 must be 1 or more"), ({"lr": 0.0}, "--lr 0.0 must"),
     ({"lr": math.nan}, "--lr nan must"), ({"lr": -1.0}, "--lr -1.0 must"),
-    ({"warmup": -1}, "--warmup -1 must be 0 or more")])
+    ({"warmup": -1}, "--warmup -1 must be 0 or more"), ({"keep": 0}, "--keep 0 must"),
+    ({"weight_decay": -0.1}, "--weight-decay -0.1 must"), ({"clip": 0.0}, "--clip 0.0"),
+    ({"floor": 1.1}, "--floor 1.1 must lie"), ({"spike": 1.0}, "--spike 1.0 must")])
 def test_plans_that_are_none(values, said):
     with pytest.raises(UserError, match=said):
         Plan(**({"steps": 1, "lr": 0.1} | values))
+
+
+def test_the_plan_chooses_the_schedule(tmp_path):
+    found = trained(tmp_path, new_model(), plan=Plan(9, 3e-3, 2, 0.2, log_every=1,
+                                                     schedule="steps"))
+    assert [m["lr"] for m in found] == [
+        rate("steps", step, 9, 3e-3, 2, 0.2) for step in range(9)]
+
+
+class Burst:
+    """Losses whose gradient is a thousand times as long at some steps; it draws.
+
+    Not from Python's generator: beartype, which is on in tests, draws from it as well.
+    """
+
+    def __init__(self, model, at=(), stop=None):
+        self.model, self.at, self.stop = model, at, stop
+
+    def __call__(self, step):
+        if step == self.stop:
+            raise Interrupted
+        tokens = random_tokens(LITE, 2, 13, seed=step)
+        draw = 1 + np.random.rand() + torch.rand(1).item()
+        loss, noted = balanced_loss(self.model, tokens[:, :-1], tokens[:, 1:], 0.01)
+        return loss * draw * (1000 if step in self.at else 1), noted | {
+            "sources": {"code": 20, "text": 4}}
+
+
+SPIKED = Plan(24, 3e-3, 2, log_every=6, spike=10.0, clip=1e9)
+
+
+def spiked(work, model, stop=None, seed=1):
+    """24 steps, of which 18 and 20 are left out."""
+    work.mkdir(parents=True, exist_ok=True)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    return train(model, Burst(model, (18, 20), stop), SPIKED, work, "test",
+                 Ledger("test"))
+
+
+def test_a_spike_is_left_out_and_noted(tmp_path):
+    model, before = new_model(), {}
+
+    class Watched(Burst):
+        def __call__(self, step):
+            before[step] = [p.detach().clone() for p in model.parameters()]
+            return super().__call__(step)
+
+    ledger = Ledger("test")
+    found = train(model, Watched(model, (18,)), SPIKED, tmp_path, "test", ledger)
+    assert 18 >= FEWEST
+    assert [m["step"] for m in found if "skipped" in m] == [18]
+    assert "times the median" in next(m for m in found if m["step"] == 18)["skipped"]
+    same = {step: all(map(torch.equal, before[step], before[step + 1]))
+            for step in range(23)}
+    assert [step for step in same if same[step]] == [18]
+    assert ledger.phases == [{"phase": "test", "steps": 24, "skipped": 1,
+                              "tokens": {"code": 480, "text": 96}}]
+
+
+def test_steps_that_are_left_out_are_logged_between_the_others(tmp_path):
+    found = spiked(tmp_path, new_model())
+    assert [m["step"] for m in found] == [0, 6, 12, 18, 20, 23]
+    assert [m["step"] for m in found if "skipped" in m] == [18, 20]
+    assert [m["tokens_seen"] for m in found] == [24 * (m["step"] + 1) for m in found]
+    assert read_json(tmp_path / "ledger.json")["total"] == 576
+
+
+@pytest.mark.parametrize("stops", [(1,), (17,), (19, 22), (3, 20)])
+def test_ledger_spikes_and_draws_go_on_to_the_bit(tmp_path, checkpoints, stops):
+    whole, model = new_model(), new_model()
+    wanted = spiked(tmp_path / "whole", whole)
+    seed = 1                    # another process would draw other numbers
+    for stop in stops:
+        with pytest.raises(Interrupted):
+            spiked(tmp_path / "work", new_model(), stop, seed)
+        seed = 9 if list(tmp_path.glob("work/state/step-*")) else 1
+    assert spiked(tmp_path / "work", model, None, seed) == wanted
+    assert equal(model.state_dict(), whole.state_dict())
+    for name in ("metrics.jsonl", "ledger.json"):
+        assert (tmp_path / "work" / name).read_bytes() == (
+            tmp_path / "whole" / name).read_bytes()
+
+
+def test_as_many_checkpoints_are_kept_as_the_plan_says(tmp_path, checkpoints):
+    trained(tmp_path, new_model(), plan=Plan(9, 3e-3, 2, keep=3))
+    assert sorted(path.name for path in (tmp_path / "state").iterdir()) == [
+        f"step-000000{step}" for step in (3, 6, 9)]
+
+
+def test_a_gradient_that_is_no_number_stops_before_the_weights_change(tmp_path):
+    model, before = new_model(), new_model()
+
+    def step_loss(step):        # the slope of a square root at 0
+        return model.lm_head.weight.sub(model.lm_head.weight.detach()).norm(
+            ).square() * 0 + (model.lm_head.weight * 0).abs().sqrt().sum(), {}
+
+    with pytest.raises(UserError, match="norm of the gradient is (nan|inf) at step 0"):
+        train(model, step_loss, PLAN, tmp_path, "test")
+    assert equal(model.state_dict(), before.state_dict())
+
+
+def test_the_speed_has_a_file_of_its_own(tmp_path):
+    found = trained(tmp_path, new_model())
+    timing = read_jsonl(tmp_path / "timing.jsonl")
+    assert [line["step"] for line in timing] == [m["step"] for m in found]
+    assert all(line["tokens_per_second"] > 0 for line in timing)
+    assert not any("seconds" in key or "second" in key for m in found for key in m)
+
+
+def test_what_the_bar_says(monkeypatch):
+    now = [5.0]
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
+    speed, said = Speed(), {}
+    now[0] = 7.0
+    speed.add({"loss": 3.0, "language_loss": 2.5, "tokens": 5000}, said)
+    assert said == {"loss": "2.500", "tokens/s": "2,500"}
+    speed.add({"reward": 1.0}, said)
+    assert speed.record(4) == {"step": 4, "seconds": 2.0, "tokens_per_second": 2500.0}
+
+
+def test_tensorboard_is_asked_for_by_the_plan(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(loop, "open_board", lambda folder, first: nullcontext(
+        SimpleNamespace(add_scalar=lambda *values: shown.append(values))))
+    plan = Plan(9, 3e-3, 2, log_every=4, tensorboard=True)
+    found = trained(tmp_path, new_model(), plan=plan)
+    assert [v for k, v, _ in shown if k == "loss"] == [m["loss"] for m in found]
+    assert [s for k, _, s in shown if k == "tokens_per_second"] == [0, 4, 8]
+
+
+def test_losses_of_a_wide_model_are_wide():
+    model, tokens = random_model(LITE), random_tokens(LITE, 2, 9)
+    losses = token_losses(model, tokens[:, :-1], tokens[:, 1:])
+    assert losses.dtype == torch.float64
+    wanted = -model(tokens[:, :-1]).log_softmax(-1).gather(2, tokens[:, 1:, None])
+    assert torch.allclose(losses, wanted.flatten(), rtol=0, atol=1e-12)
 
 
 def test_ignored_targets_take_no_part():

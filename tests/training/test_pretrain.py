@@ -6,14 +6,23 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from minicoder.__main__ import main
 from minicoder.data.packing import Shards
 from minicoder.errors import UserError
 from minicoder.model.transformer import MiniCoder
-from minicoder.stages import read_json, read_jsonl
+from minicoder.stages import read_json, read_jsonl, stage
 from minicoder.tokenizer import Tokenizer
 from minicoder.training import loop
 from minicoder.training.loop import Plan
-from minicoder.training.pretrain import holes, needles, pretrain
+from minicoder.training.pretrain import (
+    Machine,
+    Records,
+    Routers,
+    Updates,
+    holes,
+    needles,
+    pretrain,
+)
 
 SMALL = dict(steps=5, batch=2, warmup=1, recall=2, middles=2)
 
@@ -63,20 +72,25 @@ def test_lines_to_fill_in_are_as_many_as_asked_for(rows, steps, warmup, recall,
     assert needles(words, shards, 2, plan, 0, seed=0) == []
 
 
-@pytest.mark.parametrize("stop", [2, 4])
-def test_interrupted_and_resumed_is_the_same_to_the_bit(
-        rows, whole, tmp_path, monkeypatch, stop):
+def stopped(out, rows, monkeypatch, stop, **changes):
+    """The stage is interrupted in step `stop`, with a checkpoint of every step."""
     monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
     real = loop.one_step
 
-    def stopping(model, optimizer, step_loss, plan, step):
-        if step == stop:
+    def stopping(*args):
+        if args[4] == stop:
             raise KeyboardInterrupt
-        return real(model, optimizer, step_loss, plan, step)
+        return real(*args)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(loop, "one_step", stopping)
-        run(tmp_path / "out", rows)
+        run(out, rows, **changes)
+
+
+@pytest.mark.parametrize("stop", [2, 4])
+def test_interrupted_and_resumed_is_the_same_to_the_bit(
+        rows, whole, tmp_path, monkeypatch, stop):
+    stopped(tmp_path / "out", rows, monkeypatch, stop)
     assert (tmp_path / "out.partial" / "state" / f"step-{stop:07d}").exists()
     assert not (tmp_path / "out").exists()
     run(tmp_path / "out", rows)
@@ -85,6 +99,114 @@ def test_interrupted_and_resumed_is_the_same_to_the_bit(
     assert read_jsonl(whole / "metrics.jsonl") == read_jsonl(
         tmp_path / "out" / "metrics.jsonl")
     assert read_json(tmp_path / "out" / "made_by.json")["resumed"] is True
+
+
+ALL = dict(
+    steps=4, batch=2, documents=True, routers=Routers(0.05, 0.02, 4, 3, 0.8, 0.5),
+    machine=Machine(accumulate=2, precision="bfloat16", recompute=True),
+    updates=Updates("steps", 0.1, 0.05, 0.5, 10.0), records=Records(keep=3))
+
+
+def test_with_every_option_it_is_the_same_to_the_bit(rows, tmp_path, monkeypatch):
+    whole, out = tmp_path / "whole" / "out", tmp_path / "out"
+    run(whole, rows, **ALL)
+    log = read_jsonl(whole / "metrics.jsonl")
+    assert {"ntp_loss", "device_balance_loss", "communication_balance_loss",
+            "router_dropped", "router_entropy", "max_over_mean"} <= log[-1].keys()
+    assert max(log[-1]["router_dropped"]) > 0
+    stopped(out, rows, monkeypatch, 3, **ALL)
+    torch.manual_seed(99)       # dropping draws: what is drawn must go on
+    assert len(list((tmp_path / "out.partial" / "state").iterdir())) == 3
+    run(out, rows, **ALL)
+    for name in ("model.safetensors", "metrics.jsonl", "ledger.json"):
+        assert (out / name).read_bytes() == (whole / name).read_bytes(), name
+    command = read_json(out / "made_by.json")["command"]
+    assert all(flag in command for flag in (
+        "--documents", "--capacity 0.8", "--device-limit 3", "--precision bfloat16",
+        "--accumulate 2", "--recompute", "--no-compile", "--schedule steps",
+        "--spike 10.0", "--keep 3", "--no-tensorboard", "--communication-balance 0.02"))
+
+
+@pytest.fixture(scope="session")
+def further(rows, whole, tmp_path_factory):
+    """Phase B, from the weights of `whole`."""
+    return run(tmp_path_factory.mktemp("further") / "b", rows, start=whole, seed=5)
+
+
+def test_phase_b_begins_with_the_weights_of_phase_a(rows, whole, further, tmp_path):
+    a, b = (read_jsonl(folder / "metrics.jsonl") for folder in (whole, further))
+    shards, coder = Shards(rows / "pack"), MiniCoder.from_pretrained(whole)
+    first = shards.batch(0, 2, 5)
+    loss = loop.token_losses(coder, first[:, :-1], first[:, 1:]).mean().item()
+    assert b[0]["language_loss"] == pytest.approx(loss, rel=1e-6)
+    assert b[0]["language_loss"] < a[0]["language_loss"]
+    made = read_json(further / "made_by.json")
+    assert "model" not in made["settings"] or made["settings"]["model"] is None
+    assert set(made["inputs"]) == {"pack", "tokenizer", whole.name}
+    assert f"--start {whole}" in made["command"] and "--model" not in made["command"]
+    assert "on top of 0.0 M" in made["headline"]
+
+
+def test_the_ledger_goes_from_phase_to_phase(rows, whole, further, tmp_path):
+    a, b = (read_json(folder / "ledger.json") for folder in (whole, further))
+    shards = Shards(rows / "pack")
+    for ledger, seed in ((a, 0), (b, 5)):
+        wanted = dict.fromkeys(shards.sources, 0)
+        for step in range(5):
+            for source, count in shards.counts(step, 2, seed).items():
+                wanted[source] += count
+        assert ledger["phases"][-1]["tokens"] == {k: v for k, v in wanted.items() if v}
+        assert sum(wanted.values()) == 5 * 2 * 65   # rows have a token more than T
+    assert b["phases"][0] == a["phases"][0] and b["total"] == 2 * a["total"]
+    assert [phase["phase"] for phase in b["phases"]] == ["pretrain", "b"]
+    log = read_jsonl(further / "metrics.jsonl")
+    assert [m["tokens_seen"] for m in log] == [650 + 130, 1300]
+
+
+def test_phase_b_interrupted_keeps_the_ledger(
+        rows, whole, further, tmp_path, monkeypatch):
+    stopped(tmp_path / "b", rows, monkeypatch, 3, start=whole, seed=5)
+    state = tmp_path / "b.partial" / "state" / "step-0000003" / "ledger.json"
+    assert read_json(state)["total"] == 650 + 3 * 130
+    run(tmp_path / "b", rows, start=whole, seed=5)
+    for name in ("model.safetensors", "metrics.jsonl", "ledger.json"):
+        assert (tmp_path / "b" / name).read_bytes() == (further / name).read_bytes()
+
+
+def test_a_start_that_does_not_fit_is_refused(rows, whole, tmp_path):
+    def refused(said, **changes):
+        with pytest.raises(UserError, match=said):
+            run(tmp_path / "out", rows, start=whole, **changes)
+
+    refused("--model toy: with --start", model="toy")
+    with pytest.raises(UserError, match="rows have 128 tokens, and the window .* 64"):
+        pretrain(tmp_path / "out", rows / "pack_long", rows / "tokenizer", start=whole,
+                 **SMALL)
+    with stage(tmp_path / "words", "tokenizer", {}) as made:
+        Tokenizer.train(["def other(words): return"], 270).save(made.work)
+    with pytest.raises(UserError, match="another tokenizer than the rows"):
+        pretrain(tmp_path / "out", rows / "pack", tmp_path / "words", start=whole,
+                 **SMALL)
+    with pytest.raises(UserError, match="not the folder of a finished stage"):
+        run(tmp_path / "out", rows, start=tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_line_reads_like_a_recipe(rows, tmp_path, capsys):
+    assert main(["pretrain", "--out", str(tmp_path / "out"), "--shards",
+                 str(rows / "pack"), "--tokenizer", str(rows / "tokenizer"), "--steps",
+                 "2", "--schedule", "steps_lite", "--recompute", "--keep", "1"]) == 0
+    made = read_json(tmp_path / "out" / "made_by.json")["settings"]
+    wanted = {"schedule": "steps_lite", "recompute": True, "keep": 1, "model": "toy"}
+    assert wanted.items() <= made.items()
+    with pytest.raises(SystemExit):
+        main(["pretrain", "--help"])
+    said = capsys.readouterr().out
+    places = [said.index(flag) for flag in (
+        "--shards pack_b", "--start a", "--lr", "updates options", "--spike",
+        "routers options", "--capacity", "machine options", "--precision",
+        "records options", "--tensorboard")]
+    assert places == sorted(places)
 
 
 def test_the_seed_decides(rows, whole, tmp_path):
@@ -97,7 +219,13 @@ def test_the_seed_decides(rows, whole, tmp_path):
 @pytest.mark.parametrize("changes, said", [
     ({"model": "toyy"}, "no preset 'toyy'.*toy, nano, small.*Did you mean 'toy'"),
     ({"steps": 0}, "--steps 0"), ({"batch": 0}, "--batch 0"), ({"lr": 0.0}, "--lr 0.0"),
-    ({"lr": 1e30, "warmup": 0}, "The loss is (nan|inf) at step")])
+    ({"lr": 1e30, "warmup": 0}, "(loss|norm of the gradient) is (nan|inf) at step"),
+    ({"machine": Machine(accumulate=0)}, "--accumulate 0"),
+    ({"machine": Machine(accumulate=3)}, "--accumulate 3 must divide --batch 2"),
+    ({"routers": Routers(devices=3)}, "--devices 3 must divide the 16 experts"),
+    ({"routers": Routers(devices=2, device_limit=3)}, "limit = 3: allowed is 1 to"),
+    ({"updates": Updates(spike=0.5)}, "--spike 0.5"),
+    ({"records": Records(keep=0)}, "--keep 0")])
 def test_what_cannot_be_trained_is_refused(rows, tmp_path, changes, said):
     with pytest.raises(UserError, match=said):
         run(tmp_path / "out", rows, **changes)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minicoder.training.schedule import cosine, steps_down
+from minicoder.training.schedule import cosine, rate, steps_down
 
 
 @pytest.mark.parametrize(("step", "share"), [
@@ -31,3 +31,11 @@ def test_steps_down_at_60_and_90_per_cent(step, times):
 def test_steps_down_warms_up_first():
     assert steps_down(1, 100, 1.0, 4) == 0.5
     assert [steps_down(step, 100, 1.0, 4) for step in (3, 4)] == [1, 1]
+
+
+@pytest.mark.parametrize(("schedule", "step", "share"), [
+    ("cosine", 60, 0.55), ("cosine", 110, 0.1), ("steps", 59, 1), ("steps", 66, 0.316),
+    ("steps_lite", 66, 1), ("steps_lite", 88, 0.316), ("steps_lite", 99, 0.316 ** 2),
+    ("steps", 4, 0.5), ("steps_lite", 4, 0.5), ("cosine", 4, 0.5)])
+def test_a_schedule_by_name(schedule, step, share):
+    assert rate(schedule, step, 110, 4e-4, 10, 0.1) == pytest.approx(4e-4 * share)
