@@ -20,10 +20,11 @@ Real = int | float  # JSON writes 40 and means 40.0
 @no_type_check  # ModelConfig checks it, with a message for people
 @dataclass(frozen=True)
 class RopeScaling:
-    """YaRN's settings (arXiv 2309.00071), named as in the released `rope_scaling`."""
+    """The released `rope_scaling`: YaRN's settings (arXiv 2309.00071), or "linear",
+    position interpolation (arXiv 2306.15595): a factor alone, both mscales 0."""
 
     factor: Real
-    original_max_position_embeddings: int
+    original_max_position_embeddings: int | None = None
     beta_fast: Real = 32
     beta_slow: Real = 1
     mscale: Real = 1.0
@@ -95,6 +96,8 @@ class ModelConfig:
         if self.n_routed_experts is None:  # transformers knows no null here
             values["first_k_dense_replace"] = self.num_hidden_layers
             del values["n_routed_experts"], values["n_shared_experts"]
+        if (s := self.rope_scaling) is not None and s.type == "linear":
+            values["rope_scaling"] = {"type": "linear", "factor": s.factor}
         return values
 
     @classmethod
@@ -151,12 +154,13 @@ def _read_rope(values: dict[str, Any]) -> dict[str, Any]:
     kind = found.get("rope_type", found.get("type"))
     if not found or kind == "default":
         return {"rope_theta": theta, "rope_scaling": None}
-    if kind != "yarn":
-        raise UserError(f"rope_scaling.type = {kind!r}; only 'yarn' is known.")
+    if kind not in ("yarn", "linear"):
+        raise UserError(f"rope_scaling.type = {kind!r}, not 'yarn' or 'linear'.")
     names = {f.name for f in fields(RopeScaling)} - {"type"}
     # where the file does not say it, the released code leaves the softmax scale alone
-    given = {"mscale_all_dim": 0.0} | {k: found[k] for k in names & found.keys()}
-    return {"rope_theta": theta, "rope_scaling": RopeScaling(**given)}
+    given = {"mscale_all_dim": 0.0} | ({"mscale": 0.0} if kind == "linear" else {})
+    given |= {k: found[k] for k in names & found.keys() if found[k] is not None}
+    return {"rope_theta": theta, "rope_scaling": RopeScaling(**given, type=kind)}
 
 
 def _whole(value: Any, least: int = 1) -> bool:
@@ -174,12 +178,14 @@ def _groups_fit(c: ModelConfig) -> bool:
     return rest == 0 and c.num_experts_per_tok <= c.topk_group * per_group
 
 
-def _yarn_fits(s: Any) -> bool:
-    return isinstance(s, RopeScaling) and (
-        all(map(_above_zero, (s.factor, s.beta_fast, s.beta_slow,
-                              s.original_max_position_embeddings)))
-        and s.factor >= 1 and s.beta_fast > s.beta_slow
-        and all(v == 0 or _above_zero(v) for v in (s.mscale, s.mscale_all_dim)))
+def _scaling_fits(s: Any) -> bool:
+    if not isinstance(s, RopeScaling) or not _above_zero(s.factor) or s.factor < 1:
+        return False
+    if s.type == "linear":
+        return s.mscale == s.mscale_all_dim == 0
+    return (s.type == "yarn" and s.beta_fast > s.beta_slow and all(map(_above_zero, (
+                s.beta_fast, s.beta_slow, s.original_max_position_embeddings)))
+            and all(v == 0 or _above_zero(v) for v in (s.mscale, s.mscale_all_dim)))
 
 
 # fields, what is allowed, and the test of a field's value within its configuration
@@ -207,8 +213,9 @@ _RULES: tuple[tuple[str, str, Callable[[Any, ModelConfig], bool]], ...] = (
     ("n_group", "a divisor of n_routed_experts whose topk_group groups hold at least "
      "num_experts_per_tok experts", lambda v, c: _whole(v) and _groups_fit(c)),
     ("rope_scaling",
-     "numbers above 0, a factor of at least 1, and beta_fast above beta_slow",
-     lambda v, c: v is None or _yarn_fits(v)),
+     "of type 'yarn' with original_max_position_embeddings, numbers above 0, a factor "
+     "of at least 1, and beta_fast above beta_slow; or 'linear' with a factor alone",
+     lambda v, c: v is None or _scaling_fits(v)),
 )
 
 _YARN_40 = RopeScaling(factor=40, original_max_position_embeddings=4096)
@@ -288,12 +295,3 @@ def parameter_count(c: ModelConfig, activated: bool = False) -> int:
         total += 3 * hidden * c.moe_intermediate_size * experts
         total += hidden * c.n_routed_experts
     return total
-
-
-def extended(c: ModelConfig, factor: Real, mscale: Real = 0.707) -> ModelConfig:
-    """The same model with YaRN over `factor` times its window (DeepSeek-V2 §3.1.4)."""
-    window = c.max_position_embeddings
-    return replace(
-        c, max_position_embeddings=math.ceil(window * factor),
-        rope_scaling=RopeScaling(factor=factor, original_max_position_embeddings=window,
-                                 mscale=mscale, mscale_all_dim=mscale))

@@ -9,7 +9,6 @@ from minicoder.config import (
     PRESETS,
     ModelConfig,
     RopeScaling,
-    extended,
     parameter_count,
     preset,
 )
@@ -38,6 +37,12 @@ BAD = [  # field, value, and a word of the message
     ("rope_scaling", RopeScaling(0.5, 4096), "factor"),
     ("rope_scaling", RopeScaling(40, 4096, beta_fast=1, beta_slow=1), "beta_fast"),
     ("rope_scaling", RopeScaling(40, 0), "above 0"),
+    ("rope_scaling", RopeScaling(40), "original_max_position_embeddings"),
+    ("rope_scaling", RopeScaling("40", 4096), "numbers"),
+    ("rope_scaling", RopeScaling(40, 4096, type="dynamic"), "'yarn'.*'linear'"),
+    ("rope_scaling", RopeScaling(40, type="linear"), "'linear' with a factor alone"),
+    ("rope_scaling", RopeScaling(0.9, mscale=0, mscale_all_dim=0, type="linear"),
+     "at least 1"),
 ]
 
 
@@ -131,7 +136,10 @@ def test_both_ways_of_writing_the_rotary_settings():
     ({"tie_word_embeddings": True}, "tie_word_embeddings"),
     ({"vocab_size": None}, "vocab_size"),
     ({"hidden_size": "wide"}, "field hidden_size = 'wide'"),
-    ({"rope_scaling": {"type": "linear", "factor": 2}}, "'linear'.*'yarn'"),
+    ({"rope_scaling": {"type": "dynamic", "factor": 2}}, "'dynamic'.*'yarn'.*'linear'"),
+    ({"rope_scaling": {"type": "linear"}}, "factor"),
+    ({"rope_scaling": {"type": "linear", "factor": 2, "mscale_all_dim": 1}},
+     "'linear' with a factor alone"),
     ({"rope_scaling": {"type": "yarn"}}, "factor"),
     ({"rope_scaling": [1]}, "rope_scaling"),
     ({"rope_scaling": {"type": "yarn", "factor": "40",
@@ -156,8 +164,18 @@ def test_a_folder_without_configuration(tmp_path):
         ModelConfig.load(tmp_path)
 
 
-def test_extended_keeps_the_old_window_for_the_frequencies():
-    longer = extended(PRESETS["toy"], 8)
-    assert longer.max_position_embeddings == 8 * 256
-    assert longer.rope_scaling == RopeScaling(
-        8, 256, mscale=0.707, mscale_all_dim=0.707)
+def test_position_interpolation_is_written_as_released_code_reads_it():
+    """A factor alone; mscale_all_dim would change the softmax scale of the peer."""
+    scaling = RopeScaling(16, mscale=0.0, mscale_all_dim=0.0, type="linear")
+    config = preset("toy", rope_scaling=scaling)
+    values = json.loads(json.dumps(config.to_json()))
+    assert values["rope_scaling"] == {"type": "linear", "factor": 16}
+    assert ModelConfig.from_json(values) == config
+
+
+def test_nulls_of_a_file_are_defaults():
+    values = PRESETS["lite_16b"].to_json()
+    values["rope_scaling"] |= {"beta_fast": None, "mscale": None,
+                               "mscale_all_dim": None}
+    found = ModelConfig.from_json(values).rope_scaling
+    assert (found.beta_fast, found.mscale, found.mscale_all_dim) == (32, 1.0, 0.0)

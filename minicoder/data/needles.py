@@ -8,18 +8,40 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from minicoder.errors import UserError
 from minicoder.tokenizer import Tokenizer
 
 STATEMENT = '# The magic letter is "{}".\n'
 QUESTION = '# The magic letter is "'
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # one token each; chance is 1 in 26
 SHORTEST = 40   # tokens of a training document
-SPACING = 24    # tokens from one reminder to the next, about
+SPACING = 24    # tokens from one question to the next in training, at least
 
 
 def tokenized_lines(tokenizer: Tokenizer, text: str) -> list[list[int]]:
-    """The straw: every line of a text as tokens."""
+    """Every line of a text as tokens."""
     return tokenizer.encode_batch([line + "\n" for line in text.split("\n")])
+
+
+def flat(lines: Sequence[list[int]]) -> list[int]:
+    """The tokens of lines, one after the other."""
+    return [token for line in lines for token in line]
+
+
+def without_rivals(tokenizer: Tokenizer, lines: Sequence[list[int]]
+                   ) -> list[list[int]]:
+    """The straw: lines in which no token could be mistaken for the answer.
+
+    A model this small learns to find the lone capital letter, not the words before it:
+    where the straw has others, it names one of them. Raises `UserError` when no line
+    is left.
+    """
+    answers = {tokenizer.encode(QUESTION + letter)[-1] for letter in LETTERS}
+    straw = [line for line in lines if answers.isdisjoint(line)]
+    if not straw:
+        raise UserError("Every line of the text that should hide needles has a lone "
+                        "capital letter, which is what the needle asks for.")
+    return straw
 
 
 def haystack(lines: Sequence[list[int]], length: int, draw: random.Random
@@ -36,40 +58,46 @@ def haystack(lines: Sequence[list[int]], length: int, draw: random.Random
 
 
 def needle_tokens(tokenizer: Tokenizer, lines: Sequence[list[int]], length: int,
-                  depth: float, draw: random.Random, reminders: int = 0
+                  depth: float, draw: random.Random, asked: int = 0
                   ) -> tuple[list[int], list[int]]:
     """A test of at most `length` tokens, and the places of its answers.
 
     `depth` 0 puts the needle first, 1 right before the question, which is the end.
-    For training, `reminders` repeat the statement between needle and question: each
-    of them is an answer to learn from, where a test has one.
+    For training, the question is `asked` before, too, between needle and end, and left
+    open: the letter, the last token of all, belongs there and a line end stands there.
+    So each of them must look back to the needle, however far, and none to another.
     """
     letter = draw.choice(LETTERS)
     statement = tokenizer.encode(STATEMENT.format(letter))
     question, answer = tokenizer.encode(QUESTION), tokenizer.encode(letter)
+    left_open = question + tokenizer.encode("\n")
     room = length - len(statement) - len(question) - len(answer) - 1
-    reminders = min(reminders, room // (4 * len(statement)))
-    straw = haystack(lines, room - reminders * len(statement), draw)
+    asked = max(0, min(asked, room // (4 * len(left_open))))
+    straw = haystack(lines, room - asked * len(left_open), draw)
     spot = round(depth * len(straw))
-    text, answers, before = [tokenizer.bos], [], 0
-    for place in [spot, *sorted(draw.randint(spot, len(straw))
-                                for _ in range(reminders))]:
-        text += [token for line in straw[before:place] for token in line]
-        answers.append(len(text) + len(question))
-        text, before = text + statement, place
-    text += [token for line in straw[before:] for token in line] + question
-    return [*text, *answer], [*answers[1:], len(text)]
+    text = [tokenizer.bos, *flat(straw[:spot]), *statement]
+    answers, before = [], spot
+    for place in sorted(draw.randint(spot, len(straw)) for _ in range(asked)):
+        text += flat(straw[before:place]) + left_open
+        answers.append(len(text) - len(left_open) + len(question))
+        before = place
+    text += flat(straw[before:]) + question
+    return [*text, *answer], [*answers, len(text)]
 
 
 def recall_row(tokenizer: Tokenizer, lines: Sequence[list[int]], length: int,
-               draw: random.Random) -> tuple[list[int], list[int]]:
-    """`length` tokens of needles with reminders, and the places of the answers."""
+               draw: random.Random) -> tuple[list[int], dict[int, int]]:
+    """`length` tokens of needles that are asked for often, and the answers by place.
+
+    How often is drawn by its logarithm: half of the texts ask rarely, as the test does.
+    """
     row: list[int] = []
-    places: list[int] = []
+    answers: dict[int, int] = {}
     while len(row) < length:
         size = draw.randint(min(SHORTEST, length), length)
-        text, answers = needle_tokens(
-            tokenizer, lines, size, draw.random() ** 2, draw, size // SPACING)
-        places += [len(row) + place for place in answers]
+        text, places = needle_tokens(tokenizer, lines, size, draw.random() ** 2, draw,
+                                     int((size // SPACING + 1) ** draw.random()) - 1)
+        answers |= {len(row) + place: text[-1] for place in places}
         row += [*text, tokenizer.eos]
-    return row[:length], [place for place in places if place < length]
+    return row[:length], {place: token for place, token in answers.items()
+                          if place < length}

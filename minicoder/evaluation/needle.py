@@ -7,7 +7,11 @@ from collections.abc import Sequence
 
 import torch
 
-from minicoder.data.needles import needle_tokens, tokenized_lines
+from minicoder.data.needles import (
+    needle_tokens,
+    tokenized_lines,
+    without_rivals,
+)
 from minicoder.model.transformer import MiniCoder
 from minicoder.progress import progress
 from minicoder.tokenizer import Tokenizer
@@ -16,9 +20,13 @@ from minicoder.tokenizer import Tokenizer
 @torch.no_grad()
 def needle_grid(model: MiniCoder, tokenizer: Tokenizer, text: str,
                 lengths: Sequence[int], depths: Sequence[float], trials: int = 10,
-                seed: int = 0) -> list[list[float]]:
-    """Share of needles found: a row per depth, a column per length in tokens."""
+                seed: int = 0, rivals: bool = False) -> list[list[float]]:
+    """Share of needles found: a row per depth, a column per length in tokens.
+
+    With `rivals` the straw keeps its other capital letters (`without_rivals`).
+    """
     lines, device = tokenized_lines(tokenizer, text), model.lm_head.weight.device
+    lines = lines if rivals else without_rivals(tokenizer, lines)
     grid = [[0.0] * len(lengths) for _ in depths]
     cells = [(r, c) for c in range(len(lengths)) for r in range(len(depths))]
     for row, column in progress(cells, "needle", "cell"):

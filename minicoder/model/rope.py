@@ -1,30 +1,38 @@
-"""Rotary positions, and YaRN's stretching of them.
+"""Rotary positions, and the ways of stretching them.
 
 A pair of neighbouring numbers (2m, 2m+1) is turned by the angle position * theta_m.
-Sources: arXiv 2104.09864 (RoPE), arXiv 2309.00071 (YaRN), DeepSeek-V2 §3.1.4.
+NTK scaling is a larger `rope_theta` and needs nothing here. Sources: arXiv 2104.09864
+(RoPE), arXiv 2306.15595 (position interpolation), arXiv 2309.00071 (YaRN), DeepSeek-V2
+§3.1.4.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import lru_cache
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from minicoder.config import ModelConfig, Real, RopeScaling
+from minicoder.errors import UserError
 
+Way = Literal["yarn", "linear", "ntk", "none"]
 Rope = tuple[Tensor, Tensor]  # cosines and sines, each (T, R/2)
 
 
 def frequencies(config: ModelConfig) -> Float[Tensor, " half"]:
-    """theta_m in radians per position, m = 0 .. R/2-1, blended when YaRN is on."""
+    """theta_m in radians per position, m = 0 .. R/2-1, stretched as configured."""
     width, scaling = config.qk_rope_head_dim, config.rope_scaling
     m = torch.arange(width // 2, dtype=torch.float64)
     theta = config.rope_theta ** (-2 * m / width)
     if scaling is None:
         return theta
+    if scaling.type == "linear":
+        return theta / scaling.factor
     low, high = ramp_bounds(config, scaling)
     ramp = ((m - low) / max(high - low, 0.001)).clamp(0, 1)
     return theta / scaling.factor * ramp + theta * (1 - ramp)
@@ -50,7 +58,7 @@ def magnitude(factor: Real, mscale: Real) -> float:
 
 
 def softmax_scale(config: ModelConfig) -> float:
-    """1 / sqrt(query width), times g^2 when YaRN is on: it acts on the whole logit."""
+    """1 / sqrt(query width), times YaRN's g^2: it acts on the whole logit."""
     scale = config.qk_head_dim ** -0.5
     if (scaling := config.rope_scaling) is not None:
         scale *= magnitude(scaling.factor, scaling.mscale_all_dim) ** 2
@@ -84,3 +92,34 @@ def rotate(x: Float[Tensor, "*batch T R"], rope: Rope) -> Float[Tensor, "*batch 
     even, odd = x[..., 0::2].to(cos.dtype), x[..., 1::2].to(cos.dtype)
     turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
     return turned.flatten(-2).type_as(x)
+
+
+def extended(c: ModelConfig, factor: Real, mscale: Real = 0.707, way: Way = "yarn"
+             ) -> ModelConfig:
+    """The same model over `factor` times its window (DeepSeek-V2 §3.1.4).
+
+    "linear" interpolates positions (arXiv 2306.15595), "ntk" takes a larger base,
+    theta * s^(d/(d-2)) (arXiv 2309.00071 §3.1), "none" lets the rotations go on. On a
+    model that was stretched before, factors multiply and YaRN keeps the first window.
+    Raises `UserError` for a factor below 1, and for another way than the model's.
+    """
+    if not 1 <= factor < math.inf:
+        raise UserError(f"--factor {factor} must be 1 or more.")
+    old, width = c.rope_scaling, c.qk_rope_head_dim
+    if old is not None and way != old.type:
+        raise UserError(f"This model was stretched by {old.type!r}: --way {way!r} "
+                        "does not go on from there.")
+    if way == "ntk" and width == 2:
+        raise UserError("--way ntk needs a qk_rope_head_dim above 2.")
+    longer = replace(
+        c, max_position_embeddings=math.ceil(c.max_position_embeddings * factor))
+    if way == "none" or factor == 1:
+        return longer
+    if way == "ntk":
+        base = c.rope_theta * factor ** (width / (width - 2))
+        return replace(longer, rope_theta=base)
+    if old is None:
+        m = mscale if way == "yarn" else 0.0
+        first = c.max_position_embeddings if way == "yarn" else None
+        old = RopeScaling(1, first, mscale=m, mscale_all_dim=m, type=way)
+    return replace(longer, rope_scaling=replace(old, factor=old.factor * factor))

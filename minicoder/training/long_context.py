@@ -1,4 +1,13 @@
-"""Extending the window with YaRN and a little training on long rows (§3.4)."""
+"""Extending the window: other positions and a little training on long rows (§3.4).
+
+In stages as in the paper, 4K to 32K to 128K tokens: the first call stretches positions
+at once, and further than will be read (V2 sets YaRN's factor 40 for 32 times its
+window), the next goes on with a factor of 1 on longer rows, with as many tokens a step.
+So from 128 to 512 to 2,048, as benchmarks/context.py measures it:
+
+    extend(first, base, rows_of_512, factor=32)
+    extend(second, first, rows_of_2048, factor=1)
+"""
 
 from __future__ import annotations
 
@@ -6,55 +15,57 @@ from pathlib import Path
 
 from torch import Tensor
 
-from minicoder.config import extended
 from minicoder.data.packing import Shards
 from minicoder.errors import UserError, at_least
+from minicoder.model.rope import Way, extended
 from minicoder.model.transformer import MiniCoder
 from minicoder.stages import stage
 from minicoder.training.loop import Plan, balanced_loss, pick_device, train
 from minicoder.training.recall import Recall, with_answers
 
 
-def stretch(coder: MiniCoder, factor: float, mscale: float) -> MiniCoder:
-    """The same weights, with YaRN over `factor` times the window."""
-    longer = MiniCoder(extended(coder.config, factor, mscale)).to(
+def stretch(coder: MiniCoder, factor: float, mscale: float = 0.707, way: Way = "yarn"
+            ) -> MiniCoder:
+    """The same weights over `factor` times the window, positions stretched `way`."""
+    longer = MiniCoder(extended(coder.config, factor, mscale, way)).to(
         coder.lm_head.weight.device)
     longer.load_state_dict(coder.state_dict())
     return longer
 
 
 def extend(
-    out: Path, model: Path, shards: Path, factor: float = 4, mscale: float = 0.707,
-    steps: int = 60, batch: int = 1, lr: float = 1e-3, warmup: int = 10,
-    balance: float = 0.001, seed: int = 0,
+    out: Path, model: Path, shards: Path, factor: float = 4, way: Way = "yarn",
+    mscale: float = 0.707, steps: int = 60, tokens: int = 2048, lr: float = 1e-3,
+    warmup: int = 10, balance: float = 0.001, seed: int = 0,
 ) -> Path:
-    """Lengthen a base model's window by YaRN and train it on long rows.
+    """Lengthen a model's window and train it on long rows.
 
     Args:
         out: folder to write the checkpoint to.
-        model: folder of the pre-trained checkpoint.
-        shards: folder of a pack stage with rows of the new length.
-        factor: how many times longer the window becomes.
+        model: folder of the pre-trained checkpoint, or of an earlier extension.
+        shards: folder of a pack stage with longer rows.
+        factor: how many times longer the window becomes; 1 keeps window and positions.
+        way: YaRN as in the paper, or to compare: linear, ntk or none.
         mscale: YaRN's m, 0.707 as in DeepSeek-V2.
         steps: optimizer steps.
-        batch: rows per step.
+        tokens: tokens per step, the same for short rows and long ones.
         lr: peak learning rate; the paper states none for this stage.
         warmup: steps of linear warm-up.
         balance: alpha of the expert balance loss.
         seed: decides the order of the rows.
     """
-    at_least(1, batch=batch)
-    plan = Plan(steps, lr, warmup)
-    settings = dict(model=model, shards=shards, factor=factor, mscale=mscale,
-                    steps=steps, batch=batch, lr=lr, warmup=warmup, balance=balance)
-    rows = Shards(shards)
+    plan, rows = Plan(steps, lr, warmup), Shards(shards)
+    at_least(rows.sequence_length, tokens=tokens)
+    batch = tokens // rows.sequence_length
+    settings = dict(model=model, shards=shards, factor=factor, way=way, mscale=mscale,
+                    steps=steps, tokens=tokens, lr=lr, warmup=warmup, balance=balance)
     with stage(out, "extend", settings, [model, shards], seed) as run:
         if run.finished:
             return out
         device = pick_device()
         run.device = device.type
         tokenizer, base = MiniCoder.with_tokenizer(model, device)
-        coder = stretch(base, factor, mscale)
+        coder = stretch(base, factor, mscale, way)
         window = coder.config.max_position_embeddings
         if rows.sequence_length > window:
             raise UserError(f"{shards} has rows of {rows.sequence_length} tokens, and "
@@ -68,6 +79,7 @@ def extend(
         step_loss = with_answers(coder, step_loss, [(needles, range(steps))])
         metrics = train(coder, step_loss, plan, run.work, "extend")
         coder.save_pretrained(run.work, tokenizer)
-        run.headline = (f"window {window // factor:.0f} → {window} tokens, loss "
-                        f"{metrics[-1]['language_loss']:.2f} nats per token")
+        before, loss = base.config.max_position_embeddings, metrics[-1]["language_loss"]
+        run.headline = (f"window {before} → {window} tokens, loss {loss:.2f} nats per "
+                        "token")
     return out

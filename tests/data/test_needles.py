@@ -14,7 +14,9 @@ from minicoder.data.needles import (
     needle_tokens,
     recall_row,
     tokenized_lines,
+    without_rivals,
 )
+from minicoder.errors import UserError
 from minicoder.tokenizer import Tokenizer
 
 HAY = "".join(f"def f{i}(x):\n    return x * {i} + {i * i % 97}\n\n" for i in range(60))
@@ -40,6 +42,17 @@ def test_every_letter_is_one_token(tokenizer):
     for letter in LETTERS:
         whole = tokenizer.encode(STATEMENT.format(letter))
         assert whole[:len(ahead) + 1] == [*ahead, *tokenizer.encode(letter)]
+
+
+def test_straw_names_no_answer(tokenizer, lines):
+    rivals = tokenized_lines(tokenizer, 'say("K")\nx = "A"\nKey = 1')[:2]
+    for letter in LETTERS:
+        rivals += tokenized_lines(tokenizer, STATEMENT.format(letter).rstrip())[:1]
+    mixed = [lines[0], rivals[0], lines[1], *rivals[1:]]
+    assert without_rivals(tokenizer, mixed) == lines[:2]
+    assert without_rivals(tokenizer, lines) == lines
+    with pytest.raises(UserError, match="Every line .* capital letter"):
+        without_rivals(tokenizer, rivals)
 
 
 @settings(deadline=None)
@@ -84,19 +97,23 @@ def test_the_ends_of_the_depth(tokenizer, lines, depth, first, last):
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(90, 600), st.floats(0, 1), st.integers(0, 9), st.integers())
-def test_reminders_are_answers_too(tokenizer, lines, length, depth, reminders, seed):
+def test_open_questions_are_answers_too(tokenizer, lines, length, depth, asked, seed):
     ids, answers = needle_tokens(tokenizer, lines, length, depth, random.Random(seed),
-                                 reminders)
-    letter, text = ids[-1], tokenizer.decode(ids)
-    assert len(ids) <= length and len(answers) <= reminders + 1
-    assert answers == sorted(set(answers)) and {ids[a] for a in answers} == {letter}
+                                 asked)
+    letter, text = tokenizer.decode(ids[-1:]), tokenizer.decode(ids)
+    assert letter in LETTERS and len(ids) <= length
+    assert answers == sorted(set(answers)) and answers[-1] == len(ids) - 1
     question = tokenizer.encode(QUESTION)
     for place in answers:
         assert ids[place - len(question):place] == question
-    # all statements but the first can be known from what stands before them
-    assert text.count(QUESTION) == len(answers) + 1
-    if length > 80 * (reminders + 1):
-        assert len(answers) == reminders + 1
+    # the letter is said once, before all questions; what is left open is a line end
+    assert text.count(QUESTION + letter) == 2 and text.endswith(QUESTION + letter)
+    assert text.index(QUESTION + letter) == text.index(QUESTION)
+    assert [tokenizer.decode([ids[place]]) for place in answers] == [
+        *["\n"] * (len(answers) - 1), letter]
+    assert text.count(QUESTION) == len(answers) + 1 <= asked + 2
+    if length > 80 * (asked + 1):
+        assert len(answers) == asked + 1
 
 
 def test_letters_are_drawn_evenly(tokenizer, lines):
@@ -107,18 +124,33 @@ def test_letters_are_drawn_evenly(tokenizer, lines):
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(120, 700), st.integers())
-def test_a_row_is_full_and_its_places_are_answers(tokenizer, lines, length, seed):
-    row, places = recall_row(tokenizer, lines, length, random.Random(seed))
+def test_a_row_is_full_and_its_answers_were_said_before(tokenizer, lines, length, seed):
+    row, answers = recall_row(tokenizer, lines, length, random.Random(seed))
     assert len(row) == length and row[0] == tokenizer.bos
-    assert places == sorted(set(places)) and places[-1] < length
+    assert max(answers, default=0) < length
     question = tokenizer.encode(QUESTION)
-    for place in places:
+    for place, token in answers.items():
         start = max(i for i in range(place) if row[i] == tokenizer.bos)
         document = row[start:place]
         assert document[-len(question):] == question
         assert tokenizer.eos not in document
-        known = tokenizer.decode(document).split(QUESTION)[1][0]
-        assert tokenizer.decode([row[place]]) == known  # it was said before
-    asked = sum(tokenizer.decode(row).count(QUESTION + x) for x in LETTERS)
-    documents = row.count(tokenizer.bos)
-    assert asked - documents <= len(places) <= asked
+        said = tokenizer.decode(document).split(QUESTION)[1][0]
+        assert tokenizer.decode([token]) == said
+        assert row[place] in (token, *tokenizer.encode("\n"))
+    asked = [i + len(question) for i in range(length - len(question))
+             if row[i:i + len(question)] == question]
+    stated = row.count(tokenizer.bos)
+    assert len(asked) - stated <= len(answers) <= len(asked)
+
+
+def test_answers_are_near_and_far(tokenizer, lines):
+    """No statement comes between: the first one of its text is the only one."""
+    draw, gaps = random.Random(0), []
+    for _ in range(60):
+        row, answers = recall_row(tokenizer, lines, 600, draw)
+        for place in answers:
+            start = max(i for i in range(place) if row[i] == tokenizer.bos)
+            text = tokenizer.decode(row[start:place])
+            gaps.append(len(tokenizer.encode(text[text.index(QUESTION):])))
+    assert sum(gap < 100 for gap in gaps) > len(gaps) / 5
+    assert sum(gap > 200 for gap in gaps) > len(gaps) / 5 and max(gaps) > 400

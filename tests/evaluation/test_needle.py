@@ -7,6 +7,7 @@ import torch
 from small import memorise, new_coder
 
 from minicoder.data.needles import LETTERS, STATEMENT, needle_tokens, tokenized_lines
+from minicoder.evaluation import needle
 from minicoder.evaluation.needle import needle_grid
 from minicoder.tokenizer import Tokenizer
 
@@ -57,3 +58,18 @@ def test_the_same_seed_asks_the_same_needles(words):
     coder = new_coder(words)
     ask = [needle_grid(coder, words, HAY, [90], [0.5], 6, seed) for seed in (0, 0)]
     assert ask[0] == ask[1]
+
+
+def test_rivals_are_left_in_the_straw_on_request(words, monkeypatch):
+    """The straw that reaches the needle, and not what a model makes of it."""
+    seen, real = [], needle.needle_tokens
+
+    def spy(tokenizer, lines, *rest):
+        seen.append(words.decode(i for line in lines for i in line))
+        return real(tokenizer, lines, *rest)
+
+    monkeypatch.setattr(needle, "needle_tokens", spy)
+    text = HAY + 'say("K")\n'
+    for rivals in (False, True):
+        needle_grid(new_coder(words), words, text, [90], [0.5], 1, rivals=rivals)
+    assert seen == [HAY + "\n", text + "\n"]

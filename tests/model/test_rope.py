@@ -1,5 +1,6 @@
-"""RoPE and YaRN: the numbers of the released configuration, and the famous mistakes."""
+"""RoPE and ways to stretch it: released numbers, transformers, the famous mistakes."""
 
+import json
 from dataclasses import replace
 
 import oracles
@@ -7,10 +8,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from miniatures import LITE, YARN
+from miniatures import LITE, YARN, random_model, random_tokens
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from minicoder.config import PRESETS, ModelConfig, RopeScaling
+from minicoder.errors import UserError
 from minicoder.model.rope import (
+    extended,
     frequencies,
     magnitude,
     ramp_bounds,
@@ -130,3 +135,93 @@ def test_bfloat16_is_rotated_in_float32():
     turned = rotate(x, rope)
     assert turned.dtype == torch.bfloat16
     torch.testing.assert_close(turned, rotate(x.float(), rope).bfloat16())
+
+
+def peer_config(tmp_path, config: ModelConfig):
+    """The same configuration as transformers reads it from a file."""
+    (tmp_path / "config.json").write_text(json.dumps(config.to_json()))
+    return AutoConfig.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("width", [4, 8, 64])
+@pytest.mark.parametrize("way", ["yarn", "linear", "ntk"])
+@pytest.mark.parametrize("factor", [1, 2.5, 16])
+def test_stretched_frequencies_equal_those_of_transformers(
+        tmp_path, width, way, factor):
+    plain = config_of_width(width)
+    longer = extended(plain, factor, way=way)
+    if way == "ntk":    # its dynamic formula with factor 1, at the stretched length
+        other = peer_config(tmp_path, replace(plain, rope_scaling=RopeScaling(
+            1, mscale=0.0, mscale_all_dim=0.0, type="linear")))
+        make, length = ROPE_INIT_FUNCTIONS["dynamic"], int(256 * factor)
+    elif factor == 1:   # nothing was stretched
+        assert longer == plain
+        return
+    else:
+        other, length = peer_config(tmp_path, longer), None
+        make = ROPE_INIT_FUNCTIONS[way]
+    expected, gain = make(other, seq_len=length)
+    assert gain == 1    # the mscales are equal
+    torch.testing.assert_close(frequencies(longer).float(), expected, rtol=1e-5, atol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("way", ["yarn", "linear", "ntk", "none"])
+def test_logits_of_stretched_models_equal_transformers(tmp_path, way):
+    """The file tells transformers all: the softmax scale too, and the larger base."""
+    model = random_model(extended(LITE, 16, way=way), torch.float32)
+    model.save_pretrained(tmp_path)
+    other = AutoModelForCausalLM.from_pretrained(tmp_path, local_files_only=True)
+    tokens = random_tokens(LITE, 2, 90)
+    expected = other(tokens).logits
+    torch.testing.assert_close(model(tokens), expected, rtol=0,
+                               atol=1e-5 * expected.abs().max().item())
+
+
+def test_ways_differ_and_leave_the_plain_model_alone():
+    longer = {way: extended(LITE, 16, way=way)
+              for way in ("yarn", "linear", "ntk", "none")}
+    assert {c.max_position_embeddings for c in longer.values()} == {16 * 256}
+    slowest, fastest = ({way: frequencies(c)[m].item() for way, c in longer.items()}
+                        for m in (-1, 0))
+    plain = frequencies(LITE)
+    assert slowest["none"] == plain[-1].item()
+    for way in ("linear", "ntk"):   # NTK's base makes the slowest pair as slow
+        assert slowest[way] == pytest.approx(plain[-1].item() / 16, rel=1e-12)
+    assert fastest == {"yarn": 1, "linear": 1 / 16, "ntk": 1, "none": 1}
+    assert softmax_scale(longer["yarn"]) == pytest.approx(
+        LITE.qk_head_dim ** -0.5 * magnitude(16, 0.707) ** 2)
+    for way in ("linear", "ntk", "none"):
+        assert softmax_scale(longer[way]) == LITE.qk_head_dim ** -0.5
+
+
+def test_extended_keeps_the_old_window_for_the_frequencies():
+    longer = extended(PRESETS["toy"], 8)
+    assert longer.max_position_embeddings == 8 * 256
+    assert longer.rope_scaling == RopeScaling(
+        8, 256, mscale=0.707, mscale_all_dim=0.707)
+
+
+@pytest.mark.parametrize("way", ["yarn", "linear", "ntk", "none"])
+def test_two_stages_are_one(way):
+    """4 x 4 is 16, and YaRN's first window stays; a factor of 1 changes nothing."""
+    once, twice = extended(LITE, 16, way=way), extended(
+        extended(LITE, 4, way=way), 4, 1.0, way=way)
+    torch.testing.assert_close(frequencies(twice), frequencies(once), rtol=1e-12,
+                               atol=0)
+    assert replace(twice, rope_theta=1) == replace(once, rope_theta=1)
+    assert extended(once, 1, way=way) == once
+
+
+@pytest.mark.parametrize("config, factor, way, message", [
+    (LITE, 0.999, "yarn", "--factor 0.999 must be 1 or more"),
+    (LITE, float("nan"), "none", "--factor nan"),
+    (LITE, float("inf"), "none", "--factor inf"),
+    (extended(LITE, 2), 2, "linear", "stretched by 'yarn': --way 'linear'"),
+    (extended(LITE, 2), 1, "none", "stretched by 'yarn': --way 'none'"),
+    (extended(LITE, 2, way="linear"), 2, "ntk", "stretched by 'linear'"),
+    (replace(LITE, qk_rope_head_dim=2), 2, "ntk", "qk_rope_head_dim above 2"),
+])
+def test_what_cannot_be_stretched(config, factor, way, message):
+    with pytest.raises(UserError, match=message):
+        extended(config, factor, way=way)

@@ -9,13 +9,14 @@ from miniatures import LITE, random_model, random_tokens
 from small import new_coder, save_stage
 
 from minicoder.errors import UserError
+from minicoder.model.rope import extended
 from minicoder.model.transformer import MiniCoder
 from minicoder.stages import read_json, read_jsonl
 from minicoder.tokenizer import Tokenizer
 from minicoder.training import loop
 from minicoder.training.long_context import extend, stretch
 
-SMALL = dict(factor=2.0, steps=4, warmup=2)
+SMALL = dict(factor=2.0, steps=4, tokens=128, warmup=2)
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +63,7 @@ def test_interrupted_and_resumed_is_the_same_to_the_bit(
     real = loop.one_step
 
     def stopping(*args):
-        if args[-1] == 2:
+        if args[4] == 2:
             raise KeyboardInterrupt
         return real(*args)
 
@@ -89,3 +90,32 @@ def test_a_tokenizer_of_another_model_is_refused(rows, base, tmp_path):
     (folder / "config.json").write_text(json.dumps(config | {"bos_token_id": 7}))
     with pytest.raises(UserError, match="bos_token_id is 7 in config.json, 265 in tok"):
         extend(tmp_path / "out", folder, rows / "pack_long", **SMALL)
+
+
+def test_stages_read_as_many_tokens_a_step(rows, base, whole, tmp_path):
+    """Stretched at once, then trained on short rows and on long ones, as in the paper.
+    """
+    first = extend(tmp_path / "first", base, rows / "pack", **SMALL | {"factor": 4.0})
+    second = extend(tmp_path / "second", first, rows / "pack_long",
+                    **SMALL | {"factor": 1.0})
+    for folder in (first, second):
+        _, coder = MiniCoder.with_tokenizer(folder)
+        assert coder.config.max_position_embeddings == 256
+        assert (coder.config.rope_scaling.factor,
+                coder.config.rope_scaling.original_max_position_embeddings) == (4, 64)
+        assert {m["tokens"] for m in read_jsonl(folder / "metrics.jsonl")} == {128}
+    assert "window 256 → 256" in read_json(second / "made_by.json")["headline"]
+
+
+def test_a_step_holds_a_row(rows, base, tmp_path):
+    with pytest.raises(UserError, match="--tokens 127 must be 128 or more"):
+        extend(tmp_path / "out", base, rows / "pack_long", **SMALL | {"tokens": 127})
+
+
+@pytest.mark.parametrize("way", ["linear", "ntk", "none"])
+def test_other_ways_go_through_the_same_training(rows, base, tmp_path, way):
+    out = extend(tmp_path / way, base, rows / "pack_long", way=way,
+                 **SMALL | {"steps": 1})
+    _, coder = MiniCoder.with_tokenizer(out)
+    _, short = MiniCoder.with_tokenizer(base)
+    assert coder.config == extended(short.config, 2.0, way=way)
