@@ -20,6 +20,7 @@ from minicoder.errors import UserError, at_least
 from minicoder.model.rope import Way, extended
 from minicoder.model.transformer import MiniCoder
 from minicoder.stages import stage
+from minicoder.training.ledger import Ledger
 from minicoder.training.loop import Plan, balanced_loss, pick_device, train
 from minicoder.training.recall import Recall, with_answers
 
@@ -30,6 +31,7 @@ def stretch(coder: MiniCoder, factor: float, mscale: float = 0.707, way: Way = "
     longer = MiniCoder(extended(coder.config, factor, mscale, way)).to(
         coder.lm_head.weight.device)
     longer.load_state_dict(coder.state_dict())
+    longer.known = coder.known
     return longer
 
 
@@ -73,11 +75,13 @@ def extend(
 
         def step_loss(step: int) -> tuple[Tensor, dict]:
             chosen = rows.batch(step, batch, seed).to(device)
-            return balanced_loss(coder, chosen[:, :-1], chosen[:, 1:], balance)
+            loss, noted = balanced_loss(coder, chosen[:, :-1], chosen[:, 1:], balance)
+            return loss, noted | {"sources": rows.counts(step, batch, seed)}
 
         needles = Recall(tokenizer, rows, batch, rows.sequence_length, seed)
         step_loss = with_answers(coder, step_loss, [(needles, range(steps))])
-        metrics = train(coder, step_loss, plan, run.work, "extend")
+        metrics = train(coder, step_loss, plan, run.work, "extend",
+                        Ledger(out.name, model))
         coder.save_pretrained(run.work, tokenizer)
         before, loss = base.config.max_position_embeddings, metrics[-1]["language_loss"]
         run.headline = (f"window {before} → {window} tokens, loss {loss:.2f} nats per "

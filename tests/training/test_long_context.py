@@ -105,6 +105,9 @@ def test_stages_read_as_many_tokens_a_step(rows, base, whole, tmp_path):
                 coder.config.rope_scaling.original_max_position_embeddings) == (4, 64)
         assert {m["tokens"] for m in read_jsonl(folder / "metrics.jsonl")} == {128}
     assert "window 256 → 256" in read_json(second / "made_by.json")["headline"]
+    ledger = read_json(second / "ledger.json")  # the base has none: two phases
+    assert [phase["phase"] for phase in ledger["phases"]] == ["first", "second"]
+    assert ledger["total"] == 4 * (2 * 65 + 129)  # a row has a last target, too
 
 
 def test_a_step_holds_a_row(rows, base, tmp_path):
