@@ -63,14 +63,15 @@ def stable_text(notebook: NotebookNode, root: Path) -> str:
     notebook.metadata.language_info = nbformat.from_dict(KERNEL["language_info"])
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
-        if cell.cell_type == "code":
-            cell.outputs = join_streams(cell.outputs)
+        if cell.cell_type == "code":  # what is printed alone: sources keep their hex
+            cell.outputs = nbformat.from_dict(json.loads(re.sub(
+                r"\b0x[0-9a-f]{6,16}\b", "0x000000000000",
+                json.dumps(join_streams(cell.outputs)))))
     widgets = notebook.metadata.get("widgets", {}).get(WIDGETS, {}).get("state", {})
     text = nbformat.writes(notebook)
     for number, drawn in enumerate(widgets):  # in the order in which they were made
         text = text.replace(drawn, f"{number:032x}")
     text = text.replace(f"{root}{os.sep}", "")  # in tracebacks
-    text = re.sub(r"\b0x[0-9a-f]{6,16}\b", "0x000000000000", text)
     return json.dumps(json.loads(text), indent=1, ensure_ascii=False,
                       sort_keys=True) + "\n"
 

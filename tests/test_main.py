@@ -95,7 +95,7 @@ def test_words_that_are_none(said, words, part):
 @pytest.mark.parametrize("words, part", [
     (["demo", "--effort", "0"], r"--effort 0\.0 must lie between 0.001 and 1000"),
     (["demo", "--effort", "nan"], "--effort nan must"),
-    (["data", "--folders", "{tmp}/empty"], "empty holds no document: 0 files"),
+    (["data", "--folders", "{tmp}/empty"], "empty holds no document: no file of a"),
     (["data", "--folders", "{tmp}/none"], "none is not a folder"),
     (["data", "--folders", "{tmp}/empty", "--requirements", "no-such-package"],
      "no-such-package"),
