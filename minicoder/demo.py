@@ -14,6 +14,7 @@ from minicoder.data.packing import pack
 from minicoder.data.vocabulary import train_tokenizer
 from minicoder.errors import UserError
 from minicoder.evaluation.code import evaluate
+from minicoder.evaluation.contamination import write_benchmarks
 from minicoder.evaluation.language import language
 from minicoder.show.report import write_report
 from minicoder.training.long_context import extend
@@ -40,18 +41,20 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0, effort: float = 1.0) -> P
     def some(budget: int, least: int = 2) -> int:
         return max(least, round(budget * effort))
 
-    build_corpus(out / "corpus", scale=min(1.0, max(0.05, effort)), seed=seed)
+    exam = write_benchmarks(out / "benchmarks.jsonl", seed=seed)
+    build_corpus(out / "corpus", benchmarks=[exam], scale=min(1.0, max(0.05, effort)),
+                 seed=seed)
     train_tokenizer(out / "tokenizer", out / "corpus",
                     megabytes=min(2.5, max(0.5, 2.5 * effort)), seed=seed)
     common = dict(corpus=out / "corpus", tokenizer=out / "tokenizer", seed=seed)
     pack(out / "pack", sequence_length=WINDOW, tokens=some(1_640_000, 60_000),
          **common)
-    pack(out / "pack_long", sequence_length=WINDOW * FACTOR,
+    pack(out / "pack_long", sequence_length=WINDOW * FACTOR, unit="document",
          tokens=some(100_000, 20_000), **common)
     pretrain(out / "pretrain", out / "pack", out / "tokenizer", steps=some(1600),
              warmup=some(50), recall=some(200), middles=some(650), seed=seed)
     extend(out / "extend", out / "pretrain", out / "pack_long", factor=FACTOR,
-           steps=some(60), seed=seed)
+           tokens=WINDOW * FACTOR, steps=some(60), seed=seed)
     language(out / "language", out / "pretrain", out / "extend", out / "corpus",
              kilobytes=some(300), holes=some(600, 4), trials=some(6, 1), seed=seed)
     sft(out / "sft", out / "extend", tasks=some(6000, 50), steps=some(200),
