@@ -16,21 +16,26 @@ from minicoder.alignment.reward_model import reward
 from minicoder.alignment.sft import sft
 from minicoder.data.corpus import build_corpus
 from minicoder.data.packing import pack
+from minicoder.data.recall import recall_pages
 from minicoder.data.vocabulary import train_tokenizer
 from minicoder.demo import demo
 from minicoder.errors import UserError
+from minicoder.evaluation.ablation import ablation
 from minicoder.evaluation.code import evaluate
 from minicoder.evaluation.language import language
+from minicoder.scale.engines import data_at_scale
 from minicoder.show.report import write_report
 from minicoder.training.long_context import extend
 from minicoder.training.pretrain import pretrain
 from minicoder.use import chat, complete, infill
 
 COMMANDS: dict[str, Callable[..., Any]] = {
-    "demo": demo, "data": build_corpus, "tokenizer": train_tokenizer, "pack": pack,
-    "pretrain": pretrain, "extend": extend, "language": language, "sft": sft,
-    "feedback": feedback, "reward": reward, "grpo": grpo, "evaluate": evaluate,
-    "report": write_report, "complete": complete, "infill": infill, "chat": chat,
+    "demo": demo, "data": build_corpus, "data-at-scale": data_at_scale,
+    "recall": recall_pages, "tokenizer": train_tokenizer, "pack": pack,
+    "pretrain": pretrain, "extend": extend, "language": language, "ablation": ablation,
+    "sft": sft, "feedback": feedback, "reward": reward, "grpo": grpo,
+    "evaluate": evaluate, "report": write_report, "complete": complete,
+    "infill": infill, "chat": chat,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import fmean, stdev
 
 import torch
 
@@ -35,3 +36,37 @@ def bootstrap(values: Sequence[float], resamples: int = 2000, seed: int = 0
     low, high = means.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64))
     return {"value": data.mean().item(), "low": low.item(), "high": high.item(),
             "n": len(values)}
+
+
+def student_t(freedom: int, share: float = 0.95) -> float:
+    """How many standard errors to each side hold `share` of Student's t distribution.
+
+    12.706 for 1 degree of freedom, 4.303 for 2, 1.960 for very many. By bisection of
+    the finite sums that the distribution is for whole degrees (Abramowitz and Stegun,
+    26.7.3 and 26.7.4).
+    """
+    def within(angle: float) -> float:      # P(|t| < tan(angle) · √freedom)
+        odd, cos2 = freedom % 2, math.cos(angle) ** 2
+        term = math.cos(angle) if odd else 1.0
+        total = 0.0
+        for k in range(1 + odd, freedom, 2):
+            total += term
+            term *= k / (k + 1) * cos2
+        total *= math.sin(angle)
+        return 2 / math.pi * (angle + total) if odd else total
+
+    low, high = 0.0, math.pi / 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if within(middle) < share else (low, middle)
+    return math.tan(low) * math.sqrt(freedom)
+
+
+def student(values: Sequence[float]) -> dict[str, float]:
+    """A mean and Student's t interval for it, for few values such as those of seeds.
+
+    Raises `ValueError` for fewer than two: one value says nothing about its spread.
+    """
+    n, mean = len(values), fmean(values)
+    half = stdev(values) / math.sqrt(n) * student_t(n - 1)
+    return {"value": mean, "low": mean - half, "high": mean + half, "n": n}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minicoder.evaluation.intervals import bootstrap, wilson
+from minicoder.evaluation.intervals import bootstrap, student, student_t, wilson
 
 
 @pytest.mark.parametrize(("successes", "trials", "low", "high"), [
@@ -66,3 +66,29 @@ def test_bootstrap_is_repeatable_and_certain_of_constants():
     assert bootstrap([0.3] * 9) == {"value": pytest.approx(0.3), "n": 9,
                                     "low": pytest.approx(0.3),
                                     "high": pytest.approx(0.3)}
+
+
+@pytest.mark.parametrize(("freedom", "share", "errors"), [  # printed tables of t
+    (1, 0.95, 12.706), (2, 0.95, 4.303), (3, 0.95, 3.182), (4, 0.95, 2.776),
+    (9, 0.95, 2.262), (10, 0.95, 2.228), (30, 0.95, 2.042), (120, 0.95, 1.980),
+    (1, 0.99, 63.657), (2, 0.99, 9.925), (5, 0.99, 4.032), (2, 0.9, 2.920)])
+def test_student_s_printed_table(freedom, share, errors):
+    assert student_t(freedom, share) == pytest.approx(errors, abs=6e-4)
+
+
+def test_an_interval_of_three_seeds_by_hand():
+    found = student([1.0, 2.0, 3.0])    # standard deviation 1, so 4.3027 / √3 each way
+    assert (found["value"], found["n"]) == (2.0, 3)
+    assert found["high"] - 2 == pytest.approx(2 - found["low"])
+    assert found["high"] - 2 == pytest.approx(4.30265 / math.sqrt(3), abs=1e-4)
+    assert student([0.5, 0.5])["low"] == student([0.5, 0.5])["high"] == 0.5
+    with pytest.raises(ValueError):
+        student([1.0])
+
+
+def test_t_intervals_of_three_hold_the_mean_95_times_in_100():
+    draw, held = random.Random(0), 0
+    for _ in range(2000):
+        found = student([draw.gauss(7, 2) for _ in range(3)])
+        held += found["low"] < 7 < found["high"]
+    assert held / 2000 == pytest.approx(0.95, abs=0.015)
