@@ -1,3 +1,15 @@
 """The exercises of the lessons, one module a lesson; importing this registers all."""
 
-from minicoder.show.exercises import inference, mla, model, moe, tour  # noqa: F401
+from minicoder.show.exercises import (  # noqa: F401
+    ablation,
+    corpus,
+    fim,
+    inference,
+    mla,
+    model,
+    moe,
+    pretrain,
+    tokenizer,
+    tour,
+    yarn,
+)

@@ -1,0 +1,249 @@
+"""The exercises of the lesson on pre-training (notebook 07), and their mistakes."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from minicoder.show.check import Rule, exercise
+
+Answer = Callable[..., Any]
+
+
+def _same(first: Any, second: Any) -> bool:
+    """Whether two answers hold the same numbers, up to rounding."""
+    first, second = (torch.as_tensor(x, dtype=torch.float64) for x in (first, second))
+    return first.shape == second.shape and torch.allclose(first, second, rtol=1e-9)
+
+
+def _mistake(message: str, run: Answer, wrong: Answer) -> Rule:
+    """The rule that an answer must not give what `wrong` gives."""
+    return Rule(message, lambda answer: not _same(run(answer), run(wrong)), wrong)
+
+
+def _at(kind: str, step: int) -> Answer:
+    """Try a schedule on a step of 110, with a peak of 4e-4 and 10 steps of warm-up."""
+    return lambda answer: answer(kind, step, 110, 4e-4, 10)
+
+
+def _rate(first: int = 1, begin: int = 1, late: int = 0, warm: bool = True,
+          wave: Answer = lambda x: 0.1 + 0.9 * x, at: tuple[float, ...] = (0.6, 0.9),
+          fall: float = 0.316) -> Answer:
+    """Both schedules, right unless a part of them is replaced."""
+    def answer(kind: str, step: int, steps: int, peak: float, warmup: int) -> float:
+        if warm and step < warmup:
+            return peak * (step + first) / warmup
+        if kind == "steps":
+            return peak * fall ** sum(step - late >= share * steps for share in at)
+        done = (step - begin * warmup) / (steps - begin * warmup)
+        return peak * wave((1 + math.cos(math.pi * done)) / 2)
+    return answer
+
+
+@exercise(
+    "pretrain.rate",
+    rules=(
+        _mistake("step 0 is not warmed up.", _at("cosine", 0), _rate(warm=False)),
+        _mistake("step 0 has rate 0 and teaches nothing: count step + 1.",
+                 _at("cosine", 0), _rate(first=0)),
+        _mistake("the cosine ends at 0, not at a tenth of the peak.",
+                 _at("cosine", 110), _rate(wave=lambda x: x)),
+        _mistake("right after the warm-up the rate is below its peak: begin there.",
+                 _at("cosine", 10), _rate(begin=0)),
+        _mistake("half-way the rate is 0.50 of the peak, not 0.55: squeeze the cosine "
+                 "between 0.1 and 1, do not cut it at 0.1.", _at("cosine", 60),
+                 _rate(wave=lambda x: max(0.1, x))),
+        _mistake("the steps fall at 80 and 90 %: that is V2-Lite. V2 has 60 and 90 %.",
+                 _at("steps", 70), _rate(at=(0.8, 0.9))),
+        _mistake("after 90 % the rate is still 0.316 of the peak: it falls twice.",
+                 _at("steps", 105), _rate(at=(0.6,))),
+        _mistake("a fall leaves 0.684 of the rate; it must leave 0.316.",
+                 _at("steps", 70), _rate(fall=0.684)),
+        _mistake("the rate falls one step late: step 66 of 110 is at 60 % already.",
+                 _at("steps", 66), _rate(late=1)),
+        Rule("with 110 steps, warm-up 10 and peak 1, steps 4, 9, 10, 35, 60 and 110 "
+             "must have 0.5, 1, 1, 0.868, 0.55 and 0.1 with a cosine; steps 4, 65, 66, "
+             "98 and 99 must have 0.5, 1, 0.316, 0.316 and 0.316² with steps.",
+             lambda answer: _same(
+                 [answer("cosine", s, 110, 1.0, 10) for s in (4, 9, 10, 35, 60, 110)]
+                 + [answer("steps", s, 110, 1.0, 10) for s in (4, 65, 66, 98, 99)],
+                 [0.5, 1, 1, 0.55 + 0.45 * 0.5**0.5, 0.55, 0.1,
+                  0.5, 1, 0.316, 0.316, 0.316**2]),
+             _rate(wave=lambda x: 0.1 + 0.9 * (x if x in (0, 0.5) else x * x))),
+    ),
+    hints=("Below `warmup` both schedules are peak * (step + 1) / warmup.",
+           "done = (step - warmup) / (steps - warmup) goes from 0 to 1; 0.1 + 0.9 * "
+           "(1 + cos(pi * done)) / 2 goes from 1 to 0.1.",
+           "Count the falls: (step >= 0.6 * steps) + (step >= 0.9 * steps)."),
+)
+def rate(kind: str, step: int, steps: int, peak: float, warmup: int) -> float:
+    """Coder-V2's "cosine" (§3.3), or the "steps" of DeepSeek-V2 (§3.1.2)."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    if kind == "steps":
+        return peak * 0.316 ** ((step >= 0.6 * steps) + (step >= 0.9 * steps))
+    done = (step - warmup) / (steps - warmup)
+    return peak * (0.1 + 0.9 * (1 + math.cos(math.pi * done)) / 2)
+
+
+def _refuses(value: Any = ...) -> Answer:
+    """Whether an answer raises for this factor; without one, for its absence."""
+    config = {} if value is ... else {"aux_loss_alpha": value}
+
+    def holds(answer: Answer) -> bool:
+        try:
+            answer(config)
+        except NotImplementedError:
+            raise
+        except Exception:  # whatever it raises, it is not silent
+            return True
+        return False
+    return holds
+
+
+@exercise(
+    "pretrain.factor",
+    rules=(
+        Rule("{'aux_loss_alpha': 0.001} must give 0.001.",
+             lambda answer: answer({"aux_loss_alpha": 0.001}) == 0.001,
+             lambda config: 0.0),
+        Rule("no field, and the factor is silently 0: raise an error.",
+             lambda answer: _refuses()(answer) or answer({}) != 0,
+             lambda config: config.get("aux_loss_alpha", 0.0)),
+        Rule("no field, and you guess a factor: a guess is as silent as a 0.",
+             _refuses(), lambda config: config.get("aux_loss_alpha", 0.001)),
+        Rule("a 0 that is written down is somebody's decision: give it back.",
+             lambda answer: answer({"aux_loss_alpha": 0.0}) == 0.0,
+             lambda config: config["aux_loss_alpha"] or 1 / 0),
+        Rule("null (None) is no decision: it must raise, not become 0.",
+             _refuses(None), lambda config: config["aux_loss_alpha"] or 0.0),
+        Rule("-0.001 would *reward* an uneven load: refuse factors below 0.",
+             _refuses(-0.001), lambda config: float(config["aux_loss_alpha"])),
+    ),
+    hints=("`config[name]` raises where `config.get(name, 0.0)` is silent.",
+           "None < 0 raises by itself."),
+)
+def factor(config: dict) -> float:
+    """The expert balance factor of a config.json; raises where it is not stated."""
+    value = config["aux_loss_alpha"]
+    if value < 0:
+        raise ValueError(f"aux_loss_alpha = {value}: it must be 0 or more.")
+    return value
+
+
+def _summed(answer: Answer, *parts: tuple[float, ...]) -> float:
+    """The sum of what an answer makes of the parts of a step."""
+    parts = parts or ((4.0,), (2.0, 2.0, 2.0), (1.0, 3.0))
+    counts = [len(part) for part in parts]
+    return sum(float(answer(torch.tensor(part).double(), counts)) for part in parts)
+
+
+@exercise(
+    "pretrain.part_loss",
+    rules=(
+        _mistake("the parts add up to the *sum* of all losses: divide by the number of "
+                 "tokens.", _summed, lambda losses, counts: losses.sum()),
+        _mistake("the parts' means are added up: more parts would mean larger steps.",
+                 _summed, lambda losses, counts: losses.mean()),
+        _mistake("the mean of means: a token in a short part counts more. Divide the "
+                 "part's *sum* by the tokens of all parts.", _summed,
+                 lambda losses, counts: losses.mean() / len(counts)),
+        Rule("the parts (4), (2, 2, 2), (1, 3) must add up to 14 / 6, and (5), (1, 3) "
+             "to 9 / 3.", lambda answer: _same(
+                 [_summed(answer), _summed(answer, (5.0,), (1.0, 3.0))], [14 / 6, 3]),
+             lambda losses, counts: losses.sum() / 6),
+        Rule("the number is right, but backward() cannot go through it: give back a "
+             "tensor that still knows where it came from.", lambda answer: hasattr(
+                 answer(torch.ones(2, requires_grad=True), [2]), "backward"),
+             lambda losses, counts: losses.sum().item() / sum(counts))),
+    hints=("The loss of the step is the sum of all losses over the number of tokens.",
+           "Divide the sum of this part by sum(counts)."),
+)
+def part_loss(losses: Tensor, counts: list[int]) -> Tensor:
+    """What a part adds to the mean over all tokens of the step."""
+    return losses.sum() / sum(counts)
+
+
+def _train(model: nn.Module, optimizer: torch.optim.Optimizer,
+           draw: torch.Generator, first: int, last: int) -> None:
+    """Steps first .. last - 1, each with its own learning rate, on drawn numbers."""
+    for step in range(first, last):
+        optimizer.param_groups[0]["lr"] = 0.1 / (1 + step)
+        optimizer.zero_grad()
+        model(torch.randn(4, 3, generator=draw)).square().sum().backward()
+        optimizer.step()
+
+
+def _fresh(seed: int) -> tuple[nn.Module, torch.optim.Optimizer, torch.Generator]:
+    draw = torch.Generator().manual_seed(seed)
+    model = nn.utils.skip_init(nn.Linear, 3, 2, bias=False)  # draws nothing
+    model.weight.data = torch.randn(2, 3, generator=draw)
+    return model, torch.optim.AdamW([model.weight]), draw
+
+
+def _resumed(answer: Answer | None) -> Tensor:
+    """The weights after 6 steps, interrupted after step 2 unless there is no answer."""
+    one, other = _fresh(1), _fresh(2)
+    _train(*one, 0, 3)
+    if answer is None:
+        _train(*one, 3, 6)
+        return one[0].weight.detach()
+    saved = answer(2, *one)
+    _train(*one, 3, 5)  # what is lost in the crash; the saved state must not notice
+    for name, part in zip(("model", "optimizer"), other, strict=False):
+        part.load_state_dict(copy.deepcopy(saved[name]))
+    other[2].set_state(saved["generator"])
+    _train(*other, saved["step"], 6)
+    return other[0].weight.detach()
+
+
+def _saving(**changes: Answer) -> Answer:
+    """A snapshot, right unless a part is replaced; parts get all four arguments."""
+    parts = {
+        "step": lambda step, *_: step + 1,
+        "model": lambda step, model, *_: copy.deepcopy(model.state_dict()),
+        "optimizer": lambda step, model, adam, _: copy.deepcopy(adam.state_dict()),
+        "generator": lambda *all_: all_[3].get_state()} | changes
+    return lambda *given: {name: part(*given) for name, part in parts.items()}
+
+
+@exercise(
+    "pretrain.snapshot",
+    rules=(
+        Rule("the keys must be step, model, optimizer and generator.",
+             lambda answer: set(answer(2, *_fresh(1))) == set(_saving()(2, *_fresh(1))),
+             lambda step, model, adam, draw: {"step": step + 1, "model": model}),
+        _mistake("step 2 is done twice: go on with the step after it.", _resumed,
+                 _saving(step=lambda step, *_: step)),
+        _mistake("state_dict() gives the weights themselves, and training changes them "
+                 "after you saved: make copies.", _resumed,
+                 _saving(model=lambda step, model, *_: model.state_dict())),
+        _mistake("the optimizer's moments are still those that training changes: "
+                 "copy.deepcopy its state_dict() too.", _resumed,
+                 _saving(optimizer=lambda step, model, adam, _: adam.state_dict())),
+        _mistake("the weights are right, yet Adam starts afresh: its moments are lost.",
+                 _resumed, _saving(optimizer=lambda step, model, adam, _:
+                                   adam.state_dict() | {"state": {}})),
+        _mistake("the generator starts afresh, so the same data is drawn again: keep "
+                 "its get_state(), not its seed.", _resumed,
+                 _saving(generator=lambda *all_: torch.Generator().manual_seed(
+                     all_[3].initial_seed()).get_state())),
+        Rule("the weights after 6 steps must be the same to the bit.",
+             lambda answer: torch.equal(_resumed(answer), _resumed(None)),
+             _saving(step=lambda step, *_: step + 2)),
+    ),
+    hints=("Four things change from step to step: the count, the weights, the "
+           "optimizer's moments, and where the generator is.",
+           "copy.deepcopy(model.state_dict())."),
+)
+def snapshot(step: int, model: nn.Module, optimizer: torch.optim.Optimizer,
+             generator: torch.Generator) -> dict:
+    """All that the steps after `step` depend on, untouched by further training."""
+    return {"step": step + 1, "model": copy.deepcopy(model.state_dict()),
+            "optimizer": copy.deepcopy(optimizer.state_dict()),
+            "generator": generator.get_state()}
