@@ -39,15 +39,14 @@ def matched(found: dict) -> dict[str, list[float]]:
 
 
 def finding(found: dict) -> str:
-    """The sentence to remember, whichever way it came out."""
-    gains = {name: fmean(values) for name, values in matched(found).items()}
-    both = found["groups"]["both"]
-    worse = [name for name in both if gains[name] > 0]
-    added = found["groups"]["added"]
-    better = sum(gains[name] < 0 for name in added)
-    return (f"At equal tokens the new corpus is better at {better} of {len(added)} "
-            f"languages that only it has,\nand worse at {len(worse)} of the {len(both)} "
-            "that both have" + (f": {' and '.join(worse)}" if worse else ""))
+    """The sentence to remember, whichever way it came out; all seeds must agree."""
+    gains, groups = matched(found), found["groups"]
+    better = [name for name in groups["added"] if max(gains[name]) < 0]
+    worse = [name for name in groups["both"] if min(gains[name]) > 0]
+    return (f"Equal tokens, every seed: the new corpus is better at {len(better)} of "
+            f"{len(groups['added'])} languages that only it has,\nand worse at "
+            f"{len(worse)} of the {len(groups['both'])} that both have"
+            + (f": {' and '.join(worse)}" if worse else ""))
 
 
 def by_language(axes: Axes, found: dict, colours: dict[str, str]) -> None:

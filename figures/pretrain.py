@@ -85,7 +85,8 @@ def draw(colours: dict[str, str]) -> Figure:
             bars(axes, values, seen, colours)
         panels[0, column].set_title(name, fontsize=11, pad=8)
     for axes, label in zip(panels[:, 0], (
-            "visits of experts", "visits of devices", "tokens a device\nreceives"),
+            "expert loss:\nvisits of experts", "device loss:\nvisits of devices",
+            "communication loss:\ntokens received"),
             strict=True):
         axes.set_ylabel(label)
     figure.suptitle(FINDING, x=0.01, ha="left", fontsize=12.5, fontweight="bold")

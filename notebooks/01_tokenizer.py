@@ -61,13 +61,14 @@ def seen(pieces):
 # more than 100,000 entries for Unicode before it has learnt anything. *Bytes* end the
 # problem: UTF-8 writes any text with 256 of them, so that nothing is ever unknown.
 #
-# **Predict.** How many bytes do `f`, `é`, `世` and the owl take?
+# **Predict.** How many bytes do `f`, `é`, `世` and the owl 🦉 take?
 
 # %%
 for character in "fé世🦉":
     print(character, [f"{byte:02x}" for byte in character.encode()])
 kinds = Counter(unicodedata.category(chr(code)) for code in range(sys.maxunicode + 1))
-assert kinds.total() - kinds["Cn"] - kinds["Cs"] - kinds["Co"] > 100_000  # in use
+unused = kinds["Cn"] + kinds["Cs"] + kinds["Co"]  # free, surrogates, private
+assert kinds.total() - unused > 100_000  # the number above
 
 # %% [markdown]
 # **Explain.** ASCII takes one byte a character, and most source code is ASCII. A
@@ -91,6 +92,10 @@ print(show(b" def f():\n"), "and", show("世".encode()))
 assert sorted(alphabet()) == list(range(256))
 
 # %% [markdown]
+# **Explain.** `!` is 0 and `"` is 1; a space, which nobody sees, comes late. The last
+# output is `世`: its bytes e4 and b8 are the visible `ä` and `¸` in Latin-1, and 96,
+# which shows nothing there, gets the stand-in `ĸ`.
+#
 # ## 2. Bytes become words: six rules
 #
 # One byte per token is complete, and long. Section 3 merges bytes to longer tokens, but
@@ -142,6 +147,7 @@ assert "".join(words(LINE)) == LINE
 # The library joins the rules to one expression, `PATTERN`, because tiktoken takes one.
 # Is that the same? We ask the text that this lesson learns from: about 1 MB of Python's
 # own standard library, drawn by a fixed seed. What it holds depends on your Python.
+# Files that are lists of characters and no programs are left out; section 5 says why.
 
 # %% tags=["nbval-ignore-output"]
 from minicoder.data.sources import read
@@ -155,15 +161,17 @@ def documents(files, size, seed=0):
                      lambda left_out: None))
 
 
-files = [one for one in stdlib_files() if one.path.endswith(".py")]
+TABLES = ("Lib/encodings/", "Lib/html/entities.py")
+files = [one for one in stdlib_files()
+         if one.path.endswith(".py") and not one.path.startswith(TABLES)]
 learnt_from = documents(files, 1e6)
 paths = {one.path for one in learnt_from}
 held_out = documents([one for one in files if one.path not in paths], 3e5, seed=1)
 learn = [one.text for one in learnt_from]
-checked = [text for text in learn if text.isascii()][:25]
+checked = [text for text in learn if text.isascii()]
 assert all(words(text) == regex.findall(PATTERN, text) for text in checked)
 print(f"{len(learn)} files to learn from, {len(held_out)} held out; "
-      f"our words are PATTERN's on the {len(checked)} that were compared")
+      f"our words are PATTERN's on all {len(checked)} in ASCII")
 
 # %% [markdown]
 # Beyond ASCII, `PATTERN` knows letters and punctuation of every script by their Unicode
@@ -182,8 +190,8 @@ for text in ("hello世界", "Prüfer – x½", "def f(x):\n\n\treturn\n", "2024-
 #
 # ![A line of Python in four rows. First as bytes, the spaces marked. Then cut into
 # words by the rules: three of the four leading spaces are one word, the fourth belongs
-# to the word return, digits are alone. Then the tokens after one hundred merges, and
-# after all merges, with their ids.](../figures/tokenizer-light.svg)
+# to the word return, digits are alone. Then the tokens after forty merges, and after
+# all merges, with their ids.](../figures/tokenizer-light.svg)
 #
 # ## 3. Words become tokens: merges by hand
 #
@@ -216,6 +224,7 @@ def learn_by_hand(words, steps):
             break
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))
         token = tokens[best[0]] + tokens[best[1]]
+        # two pairs may join to the same bytes: `a, bc` and `ab, c` are one token
         new = tokens.index(token) if token in tokens else len(tokens)
         tokens += [token] * (new == len(tokens))
         merges.append(best)
@@ -433,8 +442,8 @@ assert len(selves) > 5  # of lines, the last ones
 # the course pins: C of NumPy, C++ of PyTorch, JavaScript of Matplotlib, and the English
 # of Python's language reference. None was learnt from.
 #
-# **Predict.** Which language comes second, behind Python? Does twice the vocabulary
-# give twice the bytes per token?
+# **Predict.** Which two of the five pack best, and which worst? Does twice the
+# vocabulary give twice the bytes per token?
 
 # %% tags=["nbval-ignore-output"]
 from minicoder.data.languages import language_of
@@ -466,13 +475,18 @@ packed = {name: [bytes_per_token(smaller(size), some) for size in sizes]
 print("tokens     ", *(f"{size:5}" for size in sizes))
 for name, values in packed.items():
     print(f"{name:<11}", *(f"{value:5.2f}" for value in values))
+print("the last doubling adds", ", ".join(
+    f"{name} {row[-1] / row[-2] - 1:.0%}" for name, row in packed.items()))
 print(f"131,072 tokens of Python: {packed['Python'][-1] * 131_072 / 1e3:.0f} KB")
+table = bytes_per_token(tokenizer, read(
+    [one for one in stdlib_files() if one.path == TABLES[1]], lambda left_out: None))
+print(f"{TABLES[1]}, a table of characters: {table:.2f}")
 assert Tokenizer.train(learn, 1024).tokens == smaller(1024).tokens
 assert all(row == sorted(row) and row[0] == 1 for row in packed.values())
 order = sorted(packed, key=lambda name: -packed[name][-1])
-assert order[:2] == ["Python", "English"] and packed["Python"][-1] > 2.8
+assert {*order[:2]} == {"Python", "English"} and order[-1] == "C"
 assert all(row[-1] < 1.25 * row[-2] for row in packed.values())  # far from twice
-assert all(max(packed, key=lambda name: packed[name][i]) == "Python" for i in (1, 2, 3))
+assert 0 < table < 0.7 * packed["Python"][-1]
 assert not any("pydoc_data" in path for path in paths)  # there the reference lies
 
 # %% tags=["nbval-ignore-output"]
@@ -483,20 +497,26 @@ for (name, values), (ink, line) in zip(packed.items(), (
     axes.plot(sizes, values, line, marker="o", color=colours[ink], label=name)
 axes.set(xscale="log", xticks=sizes, xlabel="tokens in the vocabulary", ylim=(0.8, 3.6),
          ylabel="bytes per token",
-         title="The language it learnt from packs best, at every size")
+         title="Python and English pack best, C worst")
 axes.minorticks_off()
 axes.xaxis.set_major_formatter("{x:,.0f}")
 label_lines(axes, gap=0.075)
 plt.show()
 
 # %% [markdown]
-# **Explain.** With 261 tokens a byte is a token. English comes second, because much of
-# Python is English words: names, comments and docstrings. The others share less with
-# Python. The last doubling adds 9 to 15 % here. It also doubles the rows of the model's
-# first and last matrix, so a small model should have a small vocabulary.
+# **Explain.** With 261 tokens a byte is a token. Then Python and English lead, because
+# much of Python is English words: names, comments and docstrings. C shares least with
+# it. Which of the two leads is a matter of the files drawn (try other seeds in section
+# 2), for the number has two causes, the vocabulary *and the text*: prose has long words
+# and few brackets. A table of characters gets about half of what programs get, and one
+# among the held-out files could decide their mean, which is why none is. So judge
+# vocabularies on the *same* text, as the next cell does.
+#
+# The last doubling adds little more than a tenth. It also doubles the rows of the
+# model's first and last matrix, so a small model should have a small vocabulary.
 #
 # At about 3 bytes a token, the 131,072 tokens of DeepSeek-Coder-V2's context would hold
-# about 400 KB of Python. (Its own vocabulary is 24 times as large as ours and should
+# some 400 KB of Python. (Its own vocabulary is 24 times as large as ours and should
 # hold more. We do not measure that here.)
 #
 # ### What is design, what is chance?
@@ -520,13 +540,15 @@ for name, some in texts.items():
     if name == "Python":
         assert split > 1.25 * len(ids)
 longer = bytes_per_token(tokenizer, held_out) / bytes_per_token(prose, held_out)
-assert 1.08 < longer < 1.35
+assert 1.05 < longer < 1.35
+assert bytes_per_token(prose, texts["English"]) > packed["English"][-1]
 
 # %% [markdown]
-# **Explain.** The same rules with another training text make Python longer by about a
-# sixth, and English shorter. The runs of spaces matter more: one token a space would
-# make Python longer by a quarter at the least, here by about half. A tokenizer for code
-# must keep white space, because without it there is no Python, *and* pack it.
+# **Explain.** The same rules with another training text make Python longer by about an
+# eighth, and English shorter: each text fares best with the vocabulary learnt from its
+# kind. The runs of spaces matter more: one token a space would make Python longer by
+# about half. A tokenizer for code must keep white space, because without it there is no
+# Python, *and* pack it.
 #
 # ### Bytes are not content
 #
@@ -723,11 +745,12 @@ check("tokenizer.decode", decode)
 # ## 8. Control tokens, and a famous bug
 #
 # Some tokens are no text. They say where a document begins and ends, and where the
-# pieces of an infilling task lie (lesson 03). They have ids behind the regular tokens:
-# 100000 to 100004 in the released models, in this order.
+# pieces of an infilling task lie (lesson 03). Their ids come behind the regular tokens:
+# beginning, end, then three for infilling, 100000 to 100004 in the released models.
 #
-# **Predict.** Ours has 4,096 tokens in all. Which id has the token for the end? And
-# which characters are the bars in its name?
+# **Predict.** Ours has 4,096 tokens in all. Which id has the token for the end,
+# `<｜end▁of▁sentence｜>`? Are the bars and the low lines in its name those of your
+# keyboard?
 
 # %%
 for text, i in tokenizer.specials.items():
@@ -763,7 +786,7 @@ ids = tokenizer.encode(typed)
 print("the library: the end token is in it:", tokenizer.eos in ids,
       "| every id below the specials:", max(ids) < tokenizer.bos)
 assert tokenizer.decode(ids) == typed
-assert min(tokenizer.specials.values()) not in tokenizer.encode("".join(SPECIALS))
+assert max(tokenizer.encode("".join(SPECIALS))) < tokenizer.bos
 
 # %% [markdown]
 # **Explain.** The first way lets users end their own turn and write on in another role.
@@ -910,7 +933,7 @@ assert asked != trained[:len(asked)]  # no training document begins like this pr
 # the model a token that never stood there. So text that is encoded in two parts is not
 # the text encoded whole: cut prompts where the rules cut.
 #
-# Another field to mistrust is in the released `tokenizer_config.json`:
+# Another value to mistrust is in the released `tokenizer_config.json`:
 # `model_max_length` is 16,384, though the model reads 128K tokens.
 #
 # ## Where to go next

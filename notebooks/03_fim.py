@@ -19,8 +19,8 @@
 #   fits; *measure* what infilling brings and what it costs, by two kinds of scores;
 #   *recognise* four prompts and one way of packing that quietly spoil it.
 # - **You need first:** lesson 00; the word *token* from lesson 01.
-# - **Time:** half a minute on one quiet CPU core; 30 minutes to read, 30 minutes for
-#   the exercises.
+# - **Time:** about half a minute on one quiet CPU core; 30 minutes to read, 30 minutes
+#   for the exercises.
 # - **Paper:** DeepSeek-Coder-V2 (arXiv 2406.11931) §3.1, §4.2.2, tables 2 and 6;
 #   DeepSeek-Coder (arXiv 2401.14196) §3.1.2; Bavarian et al. (arXiv 2207.14255) §3.
 
@@ -515,13 +515,13 @@ assert found["hole and end exchanged"][1] > found["right"][1] + 0.5
 assert found["specials as text"][0] < 0.2 and found["specials as text"][1] > 8
 
 # %% [markdown]
-# **Explain.** Specials as text are fatal. Exchanged tokens are treacherous: with four
-# seeds of this model we saw 0, 0, 59 and 64 % of the lines right, and each time the
-# true line cost a bit or several more. Where part of the answers is right, nobody looks
-# for a bug. The second BOS is one foreign token, which this small model reads past; do
-# not count on it. And SPM is no accident. In the library's variant it reads *begin,
-# hole, suffix, end, prefix*. That is a PSM text with an **empty prefix** whose middle
-# has begun, and a third of our cuts leave the prefix empty.
+# **Explain.** Specials as text are fatal. Exchanged tokens are treacherous: when
+# this lesson was written, four seeds gave 0, 0, 59 and 64 % of the lines right, and
+# each time the true line cost a bit or several more. Where part of the answers is
+# right, nobody looks for a bug. The second BOS is one foreign token, which this small
+# model reads past; do not count on it. And SPM is no accident. In the library's variant
+# it reads *begin, hole, suffix, end, prefix*. That is a PSM text with an **empty
+# prefix** whose middle has begun, and a third of our cuts leave the prefix empty.
 #
 # So test a prompt by the equation of section 2: token by token, it must be the
 # beginning of a training text.
@@ -744,7 +744,7 @@ for name, row, mean in zip(TABLE_6, columns, told, strict=True):
 print("weights of Python, Java, JavaScript:", weights.round(2))
 
 # %% [markdown]
-# **Explain.** The told mean is about one point above the plain one in every row. One
+# **Explain.** The told mean is one to two points above the plain one in every row. One
 # set of weights gives seven of the eight rows to 0.1, with Python counting about half
 # as much as each other language. So presumably the mean goes over *tasks*; the paper
 # does not say it. Two ways of averaging, one table: say which one you use.
@@ -823,8 +823,8 @@ for name in ("lite_16b", "full_236b"):
 #
 # - The library: `minicoder/data/fim.py` shuffles, `minicoder/data/packing.py` packs,
 #   `minicoder/evaluation/infilling.py` scores. `Middles` in
-#   `minicoder/training/recall.py` is how the demo practises single lines: extra batches
-#   whose loss is taken on the missing line alone.
+#   `minicoder/training/answers.py` is how the demo practises single lines: further
+#   batches whose loss is taken on the missing line alone.
 # - Lesson 07 trains on packed rows; lesson 12 explains the intervals beside the scores.
 #
 # ## References

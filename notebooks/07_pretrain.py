@@ -38,6 +38,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from statistics import median
 
 os.environ["TQDM_DISABLE"] = "1"  # no moving bars on this page
 import matplotlib.pyplot as plt
@@ -70,7 +71,9 @@ work = Path(folder.name)
 # shuffled for *fill in the middle* (FIM, lesson 03): begin, before, hole, after, end,
 # and then the middle that was cut out.
 #
-# `rows(step, share)` depends on the step and on nothing else. Section 9 needs that.
+# `rows(step, share)` depends on its arguments and on nothing else: a run that goes on
+# at step 100 reads what it would have read. (Section 9 resumes one whose data are
+# *drawn*, which is harder.)
 
 # %%
 LETTERS = sorted(set("abcdefghijklmnopqrstuvwxyz .,:()+-*\n"))
@@ -121,8 +124,8 @@ for row in rows(0, 0.6, count=3)[0].tolist():
 #
 # The model is lesson 06's in small: 3 layers of 32 numbers, of which two have 16
 # experts in 8 groups. A token gets 4 experts from at most 3 groups, as if each group
-# were a *device*, a card of its own. It computes in float64, so that you see the same
-# digits as we do.
+# were a *device*, a GPU of its own. It computes in float64: rounding, which differs
+# from machine to machine, stays far behind the digits that are printed here.
 
 # %%
 SIZES = dict(
@@ -222,7 +225,8 @@ print(f"ln 41 = {math.log(41):.2f}; losses {losses[0]:.2f}, {losses[1]:.2f}, …
 # **Explain.** A model without opinion gives each token $1/41$; random weights are a
 # little worse than that. That is all of pre-training. The library's `train` is the same
 # loop for all stages. It is given a function from the step to the loss, and a `Plan`;
-# `Objective` is the loss of packed rows.
+# `Objective` is the loss of packed rows, to which a `Balance` can add terms for the
+# experts. They are off until section 6. A `ledger` counts what was read (section 8).
 
 # %%
 OFF = Balance(expert=0.0, device=0.0, communication=0.0, devices=8, limit=3)
@@ -245,9 +249,8 @@ theirs = new_model()
 log = run(theirs, Plan(STEPS, PEAK, warmup=STEPS, log_every=1), "same", share=0.6)
 torch.testing.assert_close([line["loss"] for line in log], losses, rtol=1e-9, atol=0)
 for p, q in zip(mine.parameters(), theirs.parameters(), strict=True):
-    torch.testing.assert_close(p, q, rtol=0, atol=1e-7)
-print(f"{STEPS} steps by hand and by the library: the same losses to 1e-9, "
-      "the same weights to 1e-7")
+    torch.testing.assert_close(p, q, rtol=0, atol=1e-9)
+print(f"{STEPS} steps by hand and by the library: the same losses and weights to 1e-9")
 
 # %% [markdown]
 # **Change one thing.** Let norms decay too (`decay=0.1` for all). Which assertion
@@ -289,9 +292,10 @@ plt.show()
 print(f"0.316² = {0.316**2:.3f}; 6T tokens are {6e12 / (9216 * 4096):,.0f} steps")
 
 # %% [markdown]
-# **Explain.** $0.316 = \sqrt{0.1}$, so two falls make a tenth as well. The number of
-# steps is derived and not printed anywhere: the batch and the row length of the 6T
-# tokens are not stated, only that they follow V2.
+# **Explain.** $0.316 \approx \sqrt{0.1}$, so two falls make a tenth as well. The number
+# of steps is derived and not printed anywhere. For the 6T tokens the paper follows V2's
+# batch without a number, and does not state the length of a row. (V2's batch grew from
+# 2,304 rows to 9,216 in its first 225B tokens.)
 #
 # ### Exercise 1 · two schedules (easy, important, 10 minutes)
 
@@ -402,7 +406,8 @@ print("packed = alone: to 1e-12; plain = alone in the first document:",
 # Experts of a layer lie on several devices. In a step all devices wait for the slowest.
 # There are three places to jam, and DeepSeek-V2 has a loss for each (§2.2.3):
 #
-# 1. **expert jam**: some experts get most of the visits, others idle and never learn;
+# 1. **expert jam**: some experts get most of the *visits* (a visit is one token's
+#    choice of one expert), others idle and never learn;
 # 2. **device jam**: the experts of one device together get more than their share;
 # 3. **wire jam**: one device *receives* more tokens than another. A token is sent to a
 #    device once, however many of its experts live there. (The paper says
@@ -428,10 +433,19 @@ for name, experts in JAMS.items():
 # the subtle one: every expert has two visits and every device four, yet devices 1 and 2
 # receive twice as many tokens as device 0, whose tokens use both of its experts.
 #
-# The losses are those of lesson 05, $\sum f P$ with load $f$ and mean score $P$. A
-# count has no gradient, so the gradient of each score is $f$ over the number of tokens.
-# Scores come from a softmax, and a gradient that is *the same for all scores* moves no
-# softmax. So a loss can push only where its $f$ is uneven.
+# The losses are those of lesson 05, $\sum f P$ with load $f$ and mean score $P$. There
+# are $T$ tokens, each chooses $K$ of $E$ experts, and may go to at most $M$ of $D$
+# devices (eq. 23–31):
+#
+# | loss | its load $f$ | its $P$ |
+# |---|---|---|
+# | expert | $\frac{E}{K T} \cdot$ visits of the expert | mean score of the expert |
+# | device | mean $f$ of the device's experts | sum of its experts' $P$ |
+# | communication | $\frac{D}{M T} \cdot$ tokens the device receives | the same sum |
+#
+# A count has no gradient, so the gradient of each score is $f$ over the number of
+# tokens. Scores come from a softmax, and a gradient that is *the same for all scores*
+# of a token moves no softmax. So a loss can push only where its $f$ is uneven.
 #
 # **Predict.** Which of the three losses push in A, in B and in C?
 
@@ -453,8 +467,9 @@ for name, experts in JAMS.items():
     hot = F.one_hot(picks, 6).sum(1).double()                      # (6 tokens, 6)
     sent = hot.view(6, 3, 2).amax(2).sum(0)                        # tokens received
     f = hot.sum(0) * 6 / (2 * 6)                                   # E / (K T) · visits
+    wire = sent * 3 / (2 * 6)                                      # D / (M T) · tokens
     by_hand = {"expert": f, "device": f.view(3, 2).mean(1).repeat_interleave(2),
-               "communication": (3 / (2 * 6) * sent).repeat_interleave(2)}
+               "communication": wire.repeat_interleave(2)}
     told = []
     for kind, loss_of in LOSSES.items():
         scores = torch.full((6, 6), 1 / 6, dtype=torch.float64, requires_grad=True)
@@ -489,8 +504,9 @@ for name, experts in JAMS.items():
 # with at most 3 a token.
 #
 # **Predict.** Without any loss, is the busiest device's load nearer to 1, to 2 or to 3
-# times its fair share? (It has two experts, so it can get two of a token's four visits
-# and never more than 4 times an eighth.) Which run has the most even *devices*?
+# times its fair share? (The share is an eighth of all visits. A device has two experts
+# and gets two of a token's four visits at most: 4 times its share.) Which run has the
+# most even *devices*?
 
 # %%
 RUNS = {"no loss": OFF,
@@ -544,11 +560,15 @@ assert abs(logs["no loss"][-1]["language_loss"]
 # **Explain.** All devices wait for the busiest: on real ones, this layer would take
 # nearly three times as long as with an even load. The expert loss with its small factor
 # helps a little here; the device loss brings its jam down to about 1.3. The language
-# losses are alike, so the balance is cheap here. (One seed and 70 steps of a toy: read
-# the order, not the digits. With `new_model(1)` the order is the same, the jams are
-# milder, and the expert loss helps more.)
+# losses are alike, so the balance is cheap here. This is one seed and 70 steps of a
+# toy: read the order, not the digits.
 #
-# Who was busy, and when? Move the slider through the run. Lines part the eight devices.
+# **Change one thing.** Train `new_model(1)` instead. Is the order of the runs the same?
+# Does the expert loss alone help more, or less? (For us: the same order, milder jams,
+# and the expert loss helps much more, to 1.3 on devices.)
+#
+# Who was busy, and when? Move the slider through the run. It shows the last layer;
+# lines part the eight devices.
 
 # %% tags=["nbval-ignore-output"]
 def load_map(name, start, layer=1):
@@ -656,7 +676,8 @@ check("pretrain.factor", factor)
 # V2's step has 9,216 rows. A step that does not fit into memory is read in *parts*: go
 # back through each part, let the gradients add up, and update once. This is **gradient
 # accumulation**. Another way is to *forget* what attention and experts compute, and to
-# compute it again on the way back, for about a third more time.
+# compute it again on the way back (`recompute`). Going back costs about two times the
+# way forward, so one more way forward is about a third more time.
 #
 # **Predict.** Two parts have 1 and 3 tokens, with losses (4) and (2, 2, 2). What is the
 # mean over the tokens, and what the mean of the two means?
@@ -824,14 +845,18 @@ loop.SECONDS_BETWEEN_CHECKPOINTS = -1.0     # after every step, not every 30 sec
 model = MiniCoder(preset("toy", vocab_size=50, hidden_size=32, num_hidden_layers=2))
 read = Objective(model, Balance(0.001, 0.0, 0.0, 1, 1), bos=48, fim_begin=49)
 
+done = []
+
 def step_loss(step):
     if step == die:
         os.kill(os.getpid(), signal.SIGKILL)
+    done.append(step)
     return read(torch.randint(48, (4, 33)))
 
 work.mkdir(exist_ok=True)
 loop.train(model, step_loss, loop.Plan(12, 4e-3, 4, log_every=1), work, "train")
 save_file(model.state_dict(), work / "end.safetensors")
+print("this process did steps", done[0], "to", done[-1])
 '''
 (work / "script.py").write_text(SCRIPT)
 
@@ -867,6 +892,7 @@ newest = work / "killed" / "state" / "step-0000008" / "model.safetensors"
 newest.write_bytes(newest.read_bytes()[:-1000])
 again = start("killed")
 print(again.communicate()[0].strip(), "| ended with", again.returncode)
+assert again.returncode == 0
 for name in ("end.safetensors", "metrics.jsonl"):
     same = (work / "whole" / name).read_bytes() == (work / "killed" / name).read_bytes()
     print(f"{name}: {'the same, byte for byte' if same else 'not the same'}")
@@ -875,10 +901,10 @@ steps = [line["step"] for line in read_jsonl(work / "killed" / "metrics.jsonl")]
 assert steps == list(range(12))
 
 # %% [markdown]
-# **Explain.** The damaged checkpoint is noticed by its hash, and training goes back one
-# further. In *all* digits: every bit is the same, log included. Nothing less is worth
-# testing: a run that resumes "about right" has lost its moments, or reads some data
-# twice, and no curve shows it.
+# **Explain.** The damaged checkpoint is noticed by its hash, so training goes back one
+# further, and step 7 is done again. The weights agree in *all* digits: every bit is the
+# same, log included. Nothing less is worth testing: a run that resumes "about right"
+# has lost its moments, or reads some data twice, and no curve shows it.
 #
 # ### Exercise 4 · a snapshot (medium, important, 12 minutes)
 #
@@ -928,7 +954,9 @@ check("pretrain.snapshot", snapshot)
 
 # %% tags=["nbval-ignore-output"]
 def with_z(step, share, seed):
-    """Rows as before, but for a broken file."""
+    """Rows as before, but for a broken file; the loss on text is taken around it."""
+    if step in (20, 21):
+        around.append(domains(model)[0])
     ids, counts = rows(step, share, seed)
     return (torch.full_like(ids, LETTERS.index("z")) if step == 20 else ids), counts
 
@@ -936,16 +964,17 @@ def with_z(step, share, seed):
 WAYS = {"clip to 1": dict(), "no clip": dict(clip=1e9), "left out": dict(spike=10.0)}
 norms, harm = {}, {}
 for name, way in WAYS.items():
-    model = copy.deepcopy(base)
+    model, around = copy.deepcopy(base), []
     lines = run(model, Plan(24, PEAK / 4, warmup=1, floor=1.0, log_every=1, **way),
                 name, 0.1, LITE, seed=2, data=with_z)
     norms[name] = [line["grad_norm"] for line in lines]
-    harm[name] = domains(model)[0]
-    print(f"{name:<10} length in step 20: {norms[name][20]:.0f}; text afterwards "
-          f"{harm[name]:.3f} nats; {lines[20].get('skipped', 'step taken')}")
-middle = sorted(norms["left out"][:20])[10]
+    harm[name] = around[1] - around[0]
+    print(f"{name:<10} length in step 20: {norms[name][20]:.0f}; text {around[0]:.3f} "
+          f"before and {around[1]:.3f} after it; "
+          f"{lines[20].get('skipped', 'step taken')}")
+middle = median(norms["left out"][:20])
 assert norms["left out"][20] > 10 * middle
-assert max(harm.values()) - min(harm.values()) < 0.05
+assert harm["left out"] == 0 and all(abs(change) < 0.05 for change in harm.values())
 assert "skipped" in lines[20] and sum("skipped" in line for line in lines) == 1
 
 # %%
@@ -963,15 +992,15 @@ plt.show()
 
 # %% [markdown]
 # **Explain.** Some 20 times as long, and it does no harm here, however it is treated:
-# the three losses are alike. Clipped, the step is as long as any other. Not clipped, it
-# enters $m$ and $\sqrt v$ alike, and AdamW's step stays bounded, as in section 2. So
+# the loss on text hardly moves. Clipped, the step is as long as any other. Not clipped,
+# it enters $m$ and $\sqrt v$ alike, and AdamW's step stays bounded, as in section 2. So
 # clipping and AdamW forgive *one* bad step. Many in a row, or a number that overflows,
 # are another matter, and not tried here.
 #
 # The library can also leave such a step out (`--spike 10`: longer than ten times the
-# median of the last 64). The rule is ours. It notes the step in the log, always; and
-# the norms of spikes enter the median too, so that what *stays* large is no spike for
-# ever.
+# median of the last 64, once there are 16). The rule is ours. It notes the step in the
+# log, always; and the norms of spikes enter the median too, so that what *stays* large
+# is no spike for ever.
 #
 # ## What you keep
 #

@@ -8,6 +8,7 @@ to more than `TOTAL`, is read up to there and noted as damaged.
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import io
 import lzma
@@ -47,7 +48,7 @@ ROOTED = (*TARS, ".zip")    # these put a package into one folder, which says no
 EXTENDED = {tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE,
             tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE}
 BROKEN = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError,
-          struct.error, ValueError, NotImplementedError, RuntimeError)
+          struct.error, ValueError, NotImplementedError, RuntimeError, OverflowError)
 Contents = bytes | tuple[str, int]      # of a member; or (rule, bytes): why not
 Member = tuple[str, Callable[[], Contents]]
 
@@ -112,8 +113,8 @@ def guarded() -> Iterator[None]:
     except Damaged:
         raise
     except (*BROKEN, OSError) as error:
-        if isinstance(error, OSError) and error.errno:
-            raise           # the disk's fault: the readers' own errors have no number
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise   # the disk's fault; EINVAL: a place that no file can have
         raise Damaged(f"{type(error).__name__}: {error}"[:200]) from error
 
 
@@ -144,7 +145,8 @@ def inside_deb(file: IO[bytes]) -> Stream:
     while len(head := file.read(60)) == 60 and head[58:] == b"`\n":
         if head.startswith(b"data.tar"):
             return unpacked(file)
-        size = int(head[48:58])
+        if (size := int(head[48:58])) < 0:      # it would go back, for ever
+            raise Damaged(f"a member of {size} bytes")
         file.seek(size + size % 2, io.SEEK_CUR)
     raise Damaged("it has no data.tar")
 
@@ -204,8 +206,7 @@ def ending_of(file: Path) -> str:
 
 def members(file: Path, opened: IO[bytes]) -> Iterator[Member]:
     """The files in an archive as (name, function that reads it)."""
-    ending = ending_of(file)
-    if ending in ZIPS:
+    if (ending := ending_of(file)) in ZIPS:
         return zip_members(opened)
     with guarded():
         inside = inside_deb(opened) if ending == ".deb" else unpacked(opened)
@@ -263,37 +264,36 @@ def look(file: Path) -> tuple[str, Callable[[str], str]]:
     return top and f"{top}/", debian or (lambda path: licence)
 
 
-def documents_of(file: Path, note: Note) -> Iterator[Document]:
-    """The documents of one archive; raises `Damaged` where it breaks."""
+def documents_from_package(file: Path, note: Note) -> Iterator[Document]:
+    """The documents of one archive; where it breaks off, that is noted."""
     origin, (root, licence) = origin_of(file), look(file)
-    with file.open("rb") as opened:
-        for name, contents in members(file, opened):
-            path = tidy(name).removeprefix(root)
-            if not may_be_code(path):
-                continue
-            if VENDORED.search(path):
-                note(Dropped("vendored", f"{origin}/{path}", 0))
-                continue
-            if document := document_of(contents(), path, origin, licence(path), note):
-                yield document
+    try:
+        with file.open("rb") as opened:
+            for name, contents in members(file, opened):
+                path = tidy(name).removeprefix(root)
+                if not may_be_code(path):
+                    continue
+                if VENDORED.search(path):
+                    note(Dropped("vendored", f"{origin}/{path}", 0))
+                elif one := document_of(contents(), path, origin, licence(path), note):
+                    yield one
+    except Damaged as error:
+        note(Dropped("damaged", printable(file.name), file.stat().st_size,
+                     reason=str(error)))
 
 
-def documents_from_archives(folder: Path, note: Note) -> Iterator[Document]:
-    """The documents of every package at and below `folder`, one after the other.
-
-    Raises `UserError` when the folder is missing or has no archive.
-    """
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder; a folder of packages is needed "
-                        f"({', '.join(ENDINGS)}).")
+def archive_files(folder: Path) -> list[Path]:
+    """The packages at and below `folder`; `UserError` when there is none."""
     files = sorted(file for file in folder.rglob("*")
                    if ending_of(file) and file.is_file() and not file.is_symlink()
                    and not file.relative_to(folder).parts[0].startswith("."))
     if not files:
-        raise UserError(f"{folder} has no package: none of {', '.join(ENDINGS)}.")
-    for file in files:
-        try:
-            yield from documents_of(file, note)
-        except Damaged as error:
-            note(Dropped("damaged", printable(file.name), file.stat().st_size,
-                         reason=str(error)))
+        raise UserError(f"{folder} is not a folder with packages: none of "
+                        f"{', '.join(ENDINGS)} is there.")
+    return files
+
+
+def documents_from_archives(folder: Path, note: Note) -> Iterator[Document]:
+    """The documents of all of a folder's `archive_files`, one after the other."""
+    for file in archive_files(folder):
+        yield from documents_from_package(file, note)

@@ -15,11 +15,17 @@ TAG = re.compile(r"<(/?)([a-z][a-z0-9:-]{0,30})(?=[\s/>])"
                  r"((?:[^<>\"']|\"[^\"]*\"|'[^']*')*+)>", re.IGNORECASE)
 ATTRIBUTE = re.compile(r"([a-z-]{1,30})\s{0,4}=\s{0,4}(?:\"([^\"]*)\"|'([^']*)')",
                        re.IGNORECASE)
+LONG_NUMBER = re.compile(r"&#[0-9]{20,};?")     # of no character
 RAW = {"script", "style", "textarea", "noscript", "template", "svg", "iframe"}
 BLOCKS = {"address", "article", "aside", "blockquote", "body", "br", "dd", "details",
           "div", "dl", "dt", "fieldset", "figcaption", "figure", "footer", "form", "h1",
           "h2", "h3", "h4", "h5", "h6", "head", "header", "hr", "li", "main", "nav",
           "ol", "p", "pre", "section", "summary", "table", "title", "tr", "ul"}
+
+
+def unescape(text: str) -> str:
+    """Entities as characters; `int` refuses numbers of thousands of digits."""
+    return html.unescape(LONG_NUMBER.sub("\ufffd", text))
 
 
 class Text:
@@ -75,7 +81,7 @@ class Text:
 
 def value_of(attributes: str, name: str) -> str:
     """The value of an attribute in the inside of a tag, "" without it."""
-    return next((html.unescape(match[2] or match[3] or "")
+    return next((unescape(match[2] or match[3] or "")
                  for match in ATTRIBUTE.finditer(attributes)
                  if match[1].lower() == name), "")
 
@@ -94,7 +100,7 @@ def formula_in(name: str, attributes: str, inside: str) -> str:
     if name != "math":
         return inside if name == "script" and "math/tex" in attributes else ""
     note = re.search(r"<annotation[^>]{0,200}tex[^>]{0,200}>([^<]*)", inside)
-    return (value_of(attributes, "alttext") or (html.unescape(note[1]) if note else "")
+    return (value_of(attributes, "alttext") or (unescape(note[1]) if note else "")
             or re.sub(r"<[^<>]*>", " ", inside))
 
 
@@ -111,7 +117,7 @@ def html_to_text(page: str) -> str:
         if not after.isalpha() and after not in ("!", "?", "/"):
             look = start + 1        # "3 < 4"
             continue
-        text.add(html.unescape(page[at:start]))
+        text.add(unescape(page[at:start]))
         if page.startswith("<!--", start):
             end = page.find("-->", start)
             at = len(page) if end < 0 else end + 3
@@ -126,5 +132,5 @@ def html_to_text(page: str) -> str:
             end = page.find(">", start)
             at = len(page) if end < 0 else end + 1
         look = at
-    text.add(html.unescape(page[at:]))
+    text.add(unescape(page[at:]))
     return text.whole()

@@ -116,7 +116,7 @@ def unchunked(body: bytes) -> bytes:
             return body
         if size <= 0:
             break
-        parts.append(stream.read(size))
+        parts.append(stream.read(min(size, len(body))))
         stream.readline(HEADER_LINE)
     return b"".join(parts)
 

@@ -1,7 +1,8 @@
 """Arms of an ablation against one another: means, paired gains, and a page of them.
 
 A run is one trained model's marks: {"corpus": "old" or "new", "times": 1 or 2, "seed",
-"bits": of each file of the exam, "right": {language: [lines right, lines asked]}}.
+"bits": of each file of the exam, "right": {language: [lines right, lines asked]},
+"filled": those lines}.
 """
 
 from __future__ import annotations

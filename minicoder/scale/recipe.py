@@ -7,52 +7,28 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from minicoder.data.archives import ENDINGS, Damaged, documents_of, ending_of
+from minicoder.data.archives import archive_files, documents_from_package
 from minicoder.data.corpus import check_languages, pages_at
 from minicoder.data.decontaminate import Benchmarks, read_benchmarks
 from minicoder.data.repositories import (
     checkouts,
     documents_from_folder,
+    documents_of,
     is_checkout,
     loose,
     origin_of,
 )
-from minicoder.data.repositories import documents_of as documents_among
 from minicoder.data.sieve import Level, Rules, in_force
-from minicoder.data.sources import Document, Dropped, Note, printable
+from minicoder.data.sources import Document, Note
 from minicoder.data.standard import REQUIREMENTS, standard_corpus
-from minicoder.errors import UserError
 from minicoder.stages import MADE_BY
 
 Source = Callable[[Note], Iterator[Document]]   # reads a repository, a package, pages
 
 
-def documents_from_package(file: Path, note: Note) -> Iterator[Document]:
-    """The documents of one package; what breaks off is read up to there and noted."""
-    try:
-        yield from documents_of(file, note)
-    except Damaged as error:
-        note(Dropped("damaged", printable(file.name), file.stat().st_size,
-                     reason=str(error)))
-
-
 def documents_outside(root: Path, note: Note) -> Iterator[Document]:
     """The documents below a folder that are in none of its git work trees."""
-    yield from documents_among(root, loose(root), origin_of(root), note)
-
-
-def packages(folder: Path) -> list[Path]:
-    """The packages at and below a folder, in the order of `documents_from_archives`.
-
-    Raises `UserError` when the folder is missing or has none.
-    """
-    files = sorted(file for file in folder.rglob("*")
-                   if ending_of(file) and file.is_file() and not file.is_symlink()
-                   and not file.relative_to(folder).parts[0].startswith("."))
-    if not files:
-        raise UserError(f"{folder} is not a folder with packages: none of "
-                        f"{', '.join(ENDINGS)} is there.")
-    return files
+    yield from documents_of(root, loose(root), origin_of(root), note)
 
 
 def sources_below(folder: Path) -> list[Source]:
@@ -97,7 +73,7 @@ class Recipe:
         check_languages(self.languages)
         found = [source for folder in self.folders for source in sources_below(folder)]
         found += [partial(documents_from_package, file)
-                  for folder in self.archives for file in packages(folder)]
+                  for folder in self.archives for file in archive_files(folder)]
         found += [partial(pages_at, place) for place in self.pages]
         return [*found, partial(
             standard_corpus, self.requirements, self.scale, self.seed,

@@ -20,9 +20,9 @@ from minicoder.errors import UserError, at_least
 from minicoder.model.rope import Way, extended
 from minicoder.model.transformer import MiniCoder
 from minicoder.stages import stage
+from minicoder.training.answers import Recall, with_answers
 from minicoder.training.ledger import Ledger
 from minicoder.training.loop import Plan, balanced_loss, pick_device, train
-from minicoder.training.recall import Recall, with_answers
 
 
 def stretch(coder: MiniCoder, factor: float, mscale: float = 0.707, way: Way = "yarn"

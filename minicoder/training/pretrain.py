@@ -16,12 +16,12 @@ from minicoder.model.balance import Balance, Dropping
 from minicoder.model.transformer import MiniCoder
 from minicoder.stages import stage
 from minicoder.tokenizer import Tokenizer, padded
+from minicoder.training.answers import Answers, Middles, Recall, with_answers
 from minicoder.training.checkpoints import KEPT
 from minicoder.training.economy import Precision, prepare
 from minicoder.training.ledger import Ledger
 from minicoder.training.loop import Plan, pick_device, train
 from minicoder.training.objective import Objective
-from minicoder.training.recall import Answers, Middles, Recall, with_answers
 from minicoder.training.schedule import Schedule
 
 HOLES = 16   # lines to fill in beside the rows of a step
@@ -32,17 +32,17 @@ Lessons = list[tuple[Answers, set[int]]]  # batches, and the steps that have the
 def needles(words: Tokenizer, rows: Shards, batch: int, plan: Plan, recall: int,
             seed: int) -> Lessons:
     """Needles in `recall` steps from twice the warm-up on, then now and then."""
+    if not recall:
+        return []
     first, then = 2 * plan.warmup, 2 * plan.warmup + recall
     source = Recall(words, rows, batch, rows.sequence_length, seed)
-    steps = {*range(first, then), *range(then, plan.steps, REFRESH)}
-    return [(source, steps)] if recall else []
+    return [(source, {*range(first, then), *range(then, plan.steps, REFRESH)})]
 
 
 def holes(words: Tokenizer, rows: Shards, plan: Plan, recall: int, middles: int,
           seed: int) -> Lessons:
     """Lines to fill in, in `middles` steps after the needles, evenly spread."""
-    source = Middles(words, rows, HOLES, seed)
-    if not middles or not source.pieces:
+    if not middles or not (source := Middles(words, rows, HOLES, seed)).pieces:
         return []
     then = 2 * plan.warmup + recall
     steps = {then + i * (plan.steps - then) // middles for i in range(middles)}
@@ -207,7 +207,7 @@ def pretrain(
         warmup: steps of linear warm-up.
         balance: alpha of the expert balance loss.
         recall: steps, from twice the warm-up on, that also teach to look back
-            (recall.py); then every eighth step does, so that it is not forgotten.
+            (answers.py); then every eighth step does, so that it is not forgotten.
         middles: how many of the later steps, evenly spread, also teach to fill in, if
             the rows have FIM.
         documents: whether no token attends beyond its own document in a row; which the

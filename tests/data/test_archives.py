@@ -6,6 +6,7 @@ import io
 import lzma
 import os
 import stat
+import struct
 import subprocess
 import tarfile
 import tracemalloc
@@ -190,6 +191,25 @@ def test_a_broken_member_of_a_zip_spoils_no_other(tmp_path):
     assert list(documents) == ["b.py"] and dropped == [("damaged", "a.py")]
 
 
+@pytest.mark.parametrize("place", [1 << 62, 1 << 63, (1 << 64) - 1])
+def test_a_member_where_no_file_reaches_is_damaged(tmp_path, place):
+    zip_of(tmp_path / "a.zip", {"a.py": CODE})
+    data = (tmp_path / "a.zip").read_bytes()
+    entry, end = data.index(b"PK\1\2"), data.index(b"PK\5\6")
+    far = bytearray(data[entry:end]) + struct.pack("<HHQ", 1, 8, place)
+    far[30:32], far[42:46] = struct.pack("<H", 12), b"\xff" * 4      # see the extra
+    tail = bytearray(data[end:])
+    tail[12:16] = struct.pack("<I", len(far))
+    (tmp_path / "a.zip").write_bytes(data[:entry] + far + tail)
+    assert read(tmp_path)[:2] == ({}, [("damaged", "a.py")])
+
+
+def test_a_debian_member_below_nothing_does_not_go_round(tmp_path):
+    head = f"{'x':<48}{-60:<10}`\n".encode()
+    (tmp_path / "a.deb").write_bytes(b"!<arch>\n" + head + bytes(60))
+    assert read(tmp_path)[1:] == ([("damaged", "a.deb")], ["a member of -60 bytes"])
+
+
 def test_encrypted_members_are_damaged(tmp_path):
     zip_of(tmp_path / "a.zip", {"a.py": CODE})
     data = bytearray((tmp_path / "a.zip").read_bytes())
@@ -267,10 +287,9 @@ def test_bombs_take_no_memory(tmp_path):
 
 
 def test_a_folder_without_packages_is_an_error_that_names_it(tmp_path):
-    with pytest.raises(UserError, match=f"{tmp_path} has no package"):
-        read(tmp_path)
-    with pytest.raises(UserError, match="gone is not a folder"):
-        read(tmp_path / "gone")
+    for folder in (tmp_path, tmp_path / "gone"):
+        with pytest.raises(UserError, match=f"{folder} is not a folder with packages"):
+            read(folder)
 
 
 def test_origins_are_names_and_versions():

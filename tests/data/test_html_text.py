@@ -25,6 +25,8 @@ from minicoder.data.html_text import html_to_text
     ('<img class="mwe-math-fallback" alt="\\beta"><img alt="cat">', "$\\beta$\n"),
     ("\\(x_1\\) 3 < 4 and a<b", "\\(x_1\\) 3 < 4 and a\n"),
     ('<a title="a > b">link</a>', "link\n"), ("<P CLASS=x>y</P\n>z", "y\nz\n"),
+    (f"a&#{'9' * 5000};b&#65;", "a\ufffdbA\n"),      # more digits than int reads
+    (f"<math alttext='&#{'9' * 900};'>", "$\ufffd$\n"),
     (f'<img src="data:{"A" * 5000}">after', "after\n"), ("", "\n"),
     ("İ<SCRIPT>x</SCRIPT>y", "İy\n")])
 def test_what_stays_of_a_page(page, text):

@@ -71,6 +71,7 @@ def test_bodies_may_be_chunked_and_packed(tmp_path):
     assert sorted(path for _, path in dropped) == ["https://bad.example/",
                                                    "https://cut.example/"]
     assert unchunked(b"plain text") == b"plain text"
+    assert unchunked(b"f" * 40 + b"\r\nall") == b"all"
 
 
 def test_a_packed_bomb_is_too_large_and_not_unpacked(tmp_path):

@@ -59,10 +59,12 @@ XML = '<?xml version="1.0"?>'
               "part of it. Use text.splitlines().",
               _keeps(lambda text, lines: len(text) <= 100 * len(lines)),
               (True, ("x" * 99 + "\n" + "x" * 100 + "\n") * 2, "Python", 0)),
-        _kept("a mean of exactly 100 stays, one above goes.",
+        _kept('a mean of exactly 100 stays, 100.3 and 101 go. (text.split("\\n") '
+              "counts one line too many, an empty one behind the last end.)",
               _keeps(lambda text, lines: sum(map(len, lines)) < 100 * len(lines)),
               (True, ("x" * 100 + "\n") * 3, "C", 0),
-              (False, ("x" * 101 + "\n") * 3, "C", 0)),
+              (False, ("x" * 101 + "\n") * 3, "C", 0),
+              (False, ("x" * 100 + "\n") * 2 + "x" * 101, "C", 0)),
         _kept("a longest line of 1000 stays, of 1001 goes, whatever the mean is.",
               _keeps(longest=lambda lines: max(map(len, lines)) < 1000),
               (True, _long(1000), "C", 0), (False, _long(1001), "C", 0)),
@@ -73,7 +75,8 @@ XML = '<?xml version="1.0"?>'
         _kept("exactly 25 % of all characters, ends of lines too, is enough.",
               _keeps(letters=lambda t: 4 * sum(map(str.isalpha, t)) > len(t)),
               (True, ("a" * 5 + "1" * 14 + "\n") * 5, "C", 0),
-              (False, ("a" * 4 + "1" * 15 + "\n") * 5, "C", 0)),
+              (False, ("a" * 4 + "1" * 15 + "\n") * 5, "C", 0),
+              (False, ("a" * 5 + "1" * 15 + "\n") * 5, "C", 0)),
         _kept("XSLT is a programming language in XML: its header is no reason.",
               _keeps(xml=lambda text, language: "<?xml version=" not in text[:100]),
               (True, XML, "XSLT", 0)),
@@ -82,6 +85,10 @@ XML = '<?xml version="1.0"?>'
               _keeps(xml=lambda text, language: (
                   language == "XSLT" or not text.startswith("<?xml version="))),
               (False, "<!-- a remark -->\n" + XML, "XML", 0)),
+        _kept("the XML header is a reason in every language but XSLT: SVG is XML, too.",
+              _keeps(xml=lambda text, language: (
+                  language != "XML" or "<?xml version=" not in text[:100])),
+              (False, XML, "SVG", 0)),
         _kept("an XML header behind the first 100 characters is no reason.",
               _keeps(xml=lambda text, language: (
                   language == "XSLT" or "<?xml version=" not in text)),
@@ -100,8 +107,9 @@ XML = '<?xml version="1.0"?>'
               "other language has this limit.",
               _keeps(data=lambda text, language: (
                   language not in ("JSON", "YAML") or 50 < len(text) < 5000)),
-              *((50 <= n <= 5000, "ab: c\n" * (n // 6) + "x" * (n % 6), "YAML", 0)
-                for n in (49, 50, 5000, 5001)), (True, "a = b\n" * 900, "Lua", 0)),
+              *((50 <= n <= 5000, "ab: c\n" * (n // 6) + "x" * (n % 6), name, 0)
+                for n in (49, 50, 5000, 5001) for name in ("YAML", "JSON")),
+              (True, "a = b\n" * 900, "Lua", 0)),
     ),
     hints=("One `if` for each row of the table; return False at the first objection.",
            "lines = text.splitlines(); sum(map(len, lines)) / len(lines) is the mean.",
@@ -197,13 +205,22 @@ def _leaks(long: int = 10, short: int = 3, words: Answer = _words,
         Rule("nine words in a row are no leak of a long problem.",
              lambda answer: not answer(" ".join(EXAM.split()[:9]) + " only", EXAM),
              _leaks(long=9)),
+        Rule("`order` is not the word `or`: nine words and a piece of the tenth are no "
+             "leak. Compare words, not pieces of a string.",
+             lambda answer: not answer(" ".join(EXAM.split()[:10]) + "der", EXAM),
+             lambda d, p: _leaks()(d, p) or any(
+                 " ".join(g) in " ".join(_words(d)) for g in _grams(_words(p), 10))),
         Rule("ten words that do not stand in a row are no leak.",
              lambda answer: not answer(" ".join(reversed(EXAM.split())), EXAM),
              lambda d, p: len(set(_words(d)) & set(_words(p))) >= 10
              or _leaks()(d, p)),
+        Rule("a problem of exactly ten words is told by its words, like longer ones.",
+             lambda answer: answer(BLOCK, " ".join(EXAM.split()[:10])),
+             lambda d, p: len(_words(p)) > 10 and _leaks()(d, p)),
         Rule("a problem of 3 to 9 words leaks when it stands there as it is: `return "
-             "price * amount`, with other spaces.",
-             lambda answer: answer("def pay():\n    return  " + SHORT[7:], SHORT),
+             "price * amount`, with other spaces, or nine words.",
+             lambda answer: answer("def pay():\n    return  " + SHORT[7:], SHORT)
+             and answer("# " + EXAM, " ".join(EXAM.split()[:9])),
              _leaks(short=10)),
         Rule("`return (price, amount)` holds the words of it, not the string: short "
              "problems keep their case and symbols.",
@@ -267,7 +284,8 @@ def _domains(own: Answer = lambda kept, pages, total: kept > pages / 10,
                  + _site("c.example", 2, 10)) == {"a.example", "c.example"},
              _domains(lambda kept, pages, total: kept > 0.11 * pages)),
     ),
-    hints=("urlsplit(url).netloc is the domain; count its pages and its kept pages.",
+    hints=("from urllib.parse import urlsplit: urlsplit(url).netloc is the domain. "
+           "Count its pages and its kept pages.",
            "Compare kept > 0.10 * pages for each domain by itself."),
 )
 def domains(pages: Sequence[tuple[str, bool]]) -> set[str]:

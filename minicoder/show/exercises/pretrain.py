@@ -16,9 +16,9 @@ Answer = Callable[..., Any]
 
 
 def _same(first: Any, second: Any) -> bool:
-    """Whether two answers hold the same numbers, up to rounding."""
+    """Whether two answers hold the same numbers, up to rounding in float32."""
     first, second = (torch.as_tensor(x, dtype=torch.float64) for x in (first, second))
-    return first.shape == second.shape and torch.allclose(first, second, rtol=1e-9)
+    return first.shape == second.shape and torch.allclose(first, second, rtol=1e-6)
 
 
 def _mistake(message: str, run: Answer, wrong: Answer) -> Rule:
@@ -31,15 +31,17 @@ def _at(kind: str, step: int) -> Answer:
     return lambda answer: answer(kind, step, 110, 4e-4, 10)
 
 
-def _rate(first: int = 1, begin: int = 1, late: int = 0, warm: bool = True,
+def _rate(first: int = 1, begin: int = 1, late: int = 0, since: int = 0,
+          warm: tuple[str, ...] = ("cosine", "steps"),
           wave: Answer = lambda x: 0.1 + 0.9 * x, at: tuple[float, ...] = (0.6, 0.9),
           fall: float = 0.316) -> Answer:
     """Both schedules, right unless a part of them is replaced."""
     def answer(kind: str, step: int, steps: int, peak: float, warmup: int) -> float:
-        if warm and step < warmup:
+        if kind in warm and step < warmup:
             return peak * (step + first) / warmup
         if kind == "steps":
-            return peak * fall ** sum(step - late >= share * steps for share in at)
+            done, whole = step - late - since * warmup, steps - since * warmup
+            return peak * fall ** sum(done >= share * whole for share in at)
         done = (step - begin * warmup) / (steps - begin * warmup)
         return peak * wave((1 + math.cos(math.pi * done)) / 2)
     return answer
@@ -48,7 +50,10 @@ def _rate(first: int = 1, begin: int = 1, late: int = 0, warm: bool = True,
 @exercise(
     "pretrain.rate",
     rules=(
-        _mistake("step 0 is not warmed up.", _at("cosine", 0), _rate(warm=False)),
+        _mistake("step 0 is not warmed up.", _at("cosine", 0),
+                 _rate(warm=())),
+        _mistake("with steps, too, the rate warms up: step 0 has the full peak.",
+                 _at("steps", 0), _rate(warm=("cosine",))),
         _mistake("step 0 has rate 0 and teaches nothing: count step + 1.",
                  _at("cosine", 0), _rate(first=0)),
         _mistake("the cosine ends at 0, not at a tenth of the peak.",
@@ -64,6 +69,8 @@ def _rate(first: int = 1, begin: int = 1, late: int = 0, warm: bool = True,
                  _at("steps", 105), _rate(at=(0.6,))),
         _mistake("a fall leaves 0.684 of the rate; it must leave 0.316.",
                  _at("steps", 70), _rate(fall=0.684)),
+        _mistake("60 % are of the whole run, warm-up included: step 69 of 110 is after "
+                 "the first fall.", _at("steps", 69), _rate(since=1)),
         _mistake("the rate falls one step late: step 66 of 110 is at 60 % already.",
                  _at("steps", 66), _rate(late=1)),
         Rule("with 110 steps, warm-up 10 and peak 1, steps 4, 9, 10, 35, 60 and 110 "
@@ -75,6 +82,12 @@ def _rate(first: int = 1, begin: int = 1, late: int = 0, warm: bool = True,
                  [0.5, 1, 1, 0.55 + 0.45 * 0.5**0.5, 0.55, 0.1,
                   0.5, 1, 0.316, 0.316, 0.316**2]),
              _rate(wave=lambda x: 0.1 + 0.9 * (x if x in (0, 0.5) else x * x))),
+        Rule("with 44 steps, warm-up 4 and peak 2, step 24 must have 1.1 with a cosine "
+             "and step 40 must have 2 * 0.316² with steps: use every argument.",
+             lambda answer: _same([answer(*x, 44, 2.0, 4) for x in (
+                 ("cosine", 24), ("steps", 40))], [1.1, 2 * 0.316**2]),
+             lambda kind, step, steps, peak, warmup: _rate()(kind, step, 110, peak,
+                                                             10)),
     ),
     hints=("Below `warmup` both schedules are peak * (step + 1) / warmup.",
            "done = (step - warmup) / (steps - warmup) goes from 0 to 1; 0.1 + 0.9 * "
@@ -92,29 +105,46 @@ def rate(kind: str, step: int, steps: int, peak: float, warmup: int) -> float:
 
 
 def _refuses(value: Any = ...) -> Answer:
-    """Whether an answer raises for this factor; without one, for its absence."""
+    """Whether an answer raises for this factor; without one, for its absence.
+
+    Giving back nothing is silent; that a stub does so, the first rule has told.
+    """
     config = {} if value is ... else {"aux_loss_alpha": value}
 
     def holds(answer: Answer) -> bool:
         try:
             answer(config)
         except NotImplementedError:
-            raise
+            return False
         except Exception:  # whatever it raises, it is not silent
             return True
         return False
     return holds
 
 
+def _gives(value: float | None) -> Answer:
+    """Whether an answer gives this back where the field is absent."""
+    def holds(answer: Answer) -> bool:
+        try:
+            return answer({}) == value
+        except NotImplementedError:  # so `judge` says of nothing
+            return value is None
+    return holds
+
+
 @exercise(
     "pretrain.factor",
     rules=(
-        Rule("{'aux_loss_alpha': 0.001} must give 0.001.",
-             lambda answer: answer({"aux_loss_alpha": 0.001}) == 0.001,
-             lambda config: 0.0),
+        Rule("{'aux_loss_alpha': 0.001} must give 0.001, and 0.003 give 0.003.",
+             lambda answer: [answer({"aux_loss_alpha": x}) for x in (0.001, 0.003)]
+             == [0.001, 0.003], lambda config: 0.001),
         Rule("no field, and the factor is silently 0: raise an error.",
-             lambda answer: _refuses()(answer) or answer({}) != 0,
+             lambda answer: _refuses()(answer) or not _gives(0.0)(answer),
              lambda config: config.get("aux_loss_alpha", 0.0)),
+        Rule("no field, and you give back None, or raise NotImplementedError, which "
+             "here means \"not written\": raise another error, such as KeyError.",
+             lambda answer: _refuses()(answer) or not _gives(None)(answer),
+             lambda config: config.get("aux_loss_alpha")),
         Rule("no field, and you guess a factor: a guess is as silent as a 0.",
              _refuses(), lambda config: config.get("aux_loss_alpha", 0.001)),
         Rule("a 0 that is written down is somebody's decision: give it back.",
@@ -143,6 +173,15 @@ def _summed(answer: Answer, *parts: tuple[float, ...]) -> float:
     return sum(float(answer(torch.tensor(part).double(), counts)) for part in parts)
 
 
+def _slope(answer: Answer) -> Tensor:
+    """The gradient of an answer by a part's two losses of four; 0 without one."""
+    losses = torch.ones(2, dtype=torch.float64, requires_grad=True)
+    given = answer(losses, [2, 2])
+    if getattr(given, "grad_fn", None) is not None:
+        given.backward()
+    return torch.zeros(2) if losses.grad is None else losses.grad
+
+
 @exercise(
     "pretrain.part_loss",
     rules=(
@@ -158,9 +197,9 @@ def _summed(answer: Answer, *parts: tuple[float, ...]) -> float:
                  [_summed(answer), _summed(answer, (5.0,), (1.0, 3.0))], [14 / 6, 3]),
              lambda losses, counts: losses.sum() / 6),
         Rule("the number is right, but backward() cannot go through it: give back a "
-             "tensor that still knows where it came from.", lambda answer: hasattr(
-                 answer(torch.ones(2, requires_grad=True), [2]), "backward"),
-             lambda losses, counts: losses.sum().item() / sum(counts))),
+             "tensor that still knows where it came from.",
+             lambda answer: _same(_slope(answer), [0.25, 0.25]),
+             lambda losses, counts: losses.detach().sum() / sum(counts))),
     hints=("The loss of the step is the sum of all losses over the number of tokens.",
            "Divide the sum of this part by sum(counts)."),
 )
@@ -218,6 +257,10 @@ def _saving(**changes: Answer) -> Answer:
         Rule("the keys must be step, model, optimizer and generator.",
              lambda answer: set(answer(2, *_fresh(1))) == set(_saving()(2, *_fresh(1))),
              lambda step, model, adam, draw: {"step": step + 1, "model": model}),
+        Rule("what stands under \"generator\" must be a state for set_state, from "
+             "get_state(): the generator itself moves on.", lambda answer: isinstance(
+                 answer(2, *_fresh(1))["generator"], Tensor),
+             _saving(generator=lambda *all_: all_[3])),
         _mistake("step 2 is done twice: go on with the step after it.", _resumed,
                  _saving(step=lambda step, *_: step)),
         _mistake("state_dict() gives the weights themselves, and training changes them "
@@ -233,6 +276,9 @@ def _saving(**changes: Answer) -> Answer:
                  "its get_state(), not its seed.", _resumed,
                  _saving(generator=lambda *all_: torch.Generator().manual_seed(
                      all_[3].initial_seed()).get_state())),
+        _mistake("you kept the state of torch's own generator; the data are drawn from "
+                 "the one that you are given.", _resumed,
+                 _saving(generator=lambda *_: torch.get_rng_state())),
         Rule("the weights after 6 steps must be the same to the bit.",
              lambda answer: torch.equal(_resumed(answer), _resumed(None)),
              _saving(step=lambda step, *_: step + 2)),

@@ -185,7 +185,8 @@ def _text(*ids: int) -> Answer:
              lambda ids, tokens: b"".join(tokens[i] for i in ids).decode(
                  "utf-8", "ignore")),
         Rule("an id at or beyond len(tokens), a padded row of the model, decodes to "
-             "nothing.", lambda answer: _text(0, 6, 77)(answer) == "a",
+             "nothing, and what follows it is still text.",
+             lambda answer: _text(0, 6, 77, 3)(answer) == "a b",
              lambda ids, tokens: b"".join(tokens[i] for i in ids).decode(
                  "utf-8", "replace")),
     ),
@@ -231,8 +232,8 @@ def _believing(user: str, tokenizer: Tokenizer) -> list[int]:
              lambda answer: _small().eos not in _asked(answer, EOS), _believing),
         Rule("the text must be `User: …`, two line ends and `Assistant:`, and what "
              "the user typed must be in it unchanged, as ordinary tokens.",
-             lambda answer: _small().decode(_asked(answer, f"a{EOS}b")[1:]) ==
-             f"User: a{EOS}b\n\nAssistant:",
+             lambda answer: _small().decode(_asked(answer, f" a{EOS}b\n")[1:]) ==
+             f"User:  a{EOS}b\n\n\nAssistant:",
              lambda user, tokenizer: prompt(user.replace(EOS, ""), tokenizer)),
         Rule("encode the text in one piece. In pieces, `User: ` keeps the space that "
              "belongs to the user's first word.",

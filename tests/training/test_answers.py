@@ -10,14 +10,15 @@ from minicoder.data.needles import LETTERS, QUESTION, STATEMENT
 from minicoder.data.packing import Shards
 from minicoder.stages import write_json
 from minicoder.tokenizer import Tokenizer
-from minicoder.training.loop import IGNORE, token_losses
-from minicoder.training.recall import (
+from minicoder.training import answers
+from minicoder.training.answers import (
     AROUND,
     Middles,
     Recall,
     unshuffled,
     with_answers,
 )
+from minicoder.training.loop import IGNORE, token_losses
 
 LENGTH = 160
 HAY = "".join(f"def f{i}(x):\n    return x * {i}\n" for i in range(80))
@@ -118,6 +119,17 @@ def test_middles_are_single_lines_between_their_neighbours(tokenizer, shuffled):
                      and wanted[len(prompt) - 1:][:len(answer)] == answer][-1:]
         seen |= {("line", place), ("around", around)}
     assert len(seen) > 5 + AROUND - 1
+
+
+def test_lines_are_cut_from_the_first_rows_alone(tokenizer, shuffled, tmp_path,
+                                                 monkeypatch):
+    row = np.asarray(shuffled[0].rows[0])
+    (tmp_path / "train.bin").write_bytes(np.tile(row, 3).tobytes())
+    write_json(tmp_path / "pack.json", {"sequences": 3, "dtype": "<u2",
+                                        "sequence_length": len(row) - 1})
+    whole = len(Middles(tokenizer, Shards(tmp_path), 1, seed=0).pieces)
+    monkeypatch.setattr(answers, "CUT", 2 * len(row))
+    assert 3 * len(Middles(tokenizer, Shards(tmp_path), 1, 0).pieces) == 2 * whole
 
 
 def test_without_fim_there_are_no_middles(tokenizer, shards):

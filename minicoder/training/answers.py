@@ -26,6 +26,7 @@ from minicoder.training.batches import Pair, answer_batch
 from minicoder.training.loop import IGNORE, StepLoss, token_losses
 
 STRAW = 300  # rows of the corpus that the hay is taken from
+CUT = 1 << 22    # tokens of rows that lines to fill in are cut from, held in memory
 AROUND = 4   # at most so many lines before and behind one that is to be filled in
 
 # inputs and targets of a step, (B, T) each; targets are `IGNORE` but for the answers
@@ -69,7 +70,8 @@ class Middles:
                  ) -> None:
         self.tokenizer, self.rows, self.seed = tokenizer, rows, seed
         (newline,) = tokenizer.encode("\n")
-        pieces = unshuffled(np.asarray(shards.rows), tokenizer)
+        first = shards.rows[:max(1, CUT // shards.rows.shape[1])]
+        pieces = unshuffled(np.asarray(first), tokenizer)
         split = [[line.tolist() for line in
                   np.split(piece, np.flatnonzero(piece == newline) + 1) if len(line)]
                  for piece in pieces]
