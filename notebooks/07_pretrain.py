@@ -379,7 +379,7 @@ print(f"after 12 steps: NTP {ntp:.2f}, FIM {fim:.2f}, all {loss:.2f} nats per to
 # gathers each document into a row of its own for attention, and scatters back.
 #
 # **Predict.** A row of three documents is read with `packed`. Is the result the same as
-# for each document alone, although the second begins at position 30 and not at 0?
+# for each document alone, although the second does not begin at position 0?
 
 # %%
 from minicoder.model.documents import find_documents

@@ -73,6 +73,9 @@ for m in range(4):
 # models have $d = 64$, so 32 pairs. The fast ones tell neighbours apart, the slow ones
 # tell near from far.
 #
+# **Change one thing.** Put base 100 in place of 10,000. How many pairs make a whole
+# turn now, and which pair is left to tell position 0 from position 2,000?
+#
 # ## 2. What breaks beyond the window
 #
 # **Predict.** The model has seen positions 0 to 4,095 only. For each pair, has it seen
@@ -120,6 +123,26 @@ for m in (0, 16, 31):
 # **Explain.** NTK keeps the first pair and slows the last by exactly 40. The power
 # $d/(d-2)$ is there for that.
 #
+# **Predict.** Nine pairs did not go round. How many of them reach unseen angles when
+# each way reads 40 times further? And what is left of the 1 radian by which pair 0
+# turns from one token to the next?
+
+# %%
+def unseen(angles, factor=S):
+    """How many pairs reach angles that the first window did not show."""
+    return int(((turns < 1) & (angles * factor > theta * (1 + 1e-9))).sum())
+
+
+for name, angles in (("none", theta), ("linear", linear), ("NTK", ntk)):
+    print(f"{name:<7}{unseen(angles)} pairs unseen, pair 0 turns {angles[0]:.3f}")
+
+# %% [markdown]
+# **Explain.** Every way pays once: with unseen angles (none, NTK) or with neighbours
+# (linear). NTK slows the last pair enough, the eight before it not quite.
+#
+# **Change one thing.** Ask for a factor of 2 alone:
+# `unseen(frequencies(extended(plain, 2, way="ntk")), 2)`. Why is it the same count?
+#
 # ### Exercise 1 · the base of NTK (easy, useful, 5 minutes)
 
 # %% tags=["nbval-ignore-output"]
@@ -143,7 +166,8 @@ check("yarn.ntk_base", ntk_base)
 # ## 3. YaRN's ramp
 #
 # YaRN decides by turns. A pair with more than $\beta_{fast} = 32$ turns in the first
-# window is kept. One with fewer than $\beta_{slow} = 1$ is interpolated. Between them
+# window is kept. One with fewer than $\beta_{slow} = 1$ is interpolated. (The paper
+# calls the two $\beta$ and $\alpha$.) Between them
 # the two are blended. The code works with the pair's index: solve
 # $r = L_0 \theta_m / 2\pi$ for $m$.
 #
@@ -170,10 +194,12 @@ print(f"m(32) {at[32]:.3f}, m(1) {at[1]:.3f}: ramp {low}…{high}")
 print("pair  theta         theta'        turns in 4096")
 for m in (0, 9, 10, 11, 16, 20, 22, 23, 31):
     print(f"{m:>4}  {theta[m]:<13.8g} {yarn[m]:<13.8g}  {turns[m]:.4g}")
+print(f"YaRN: {unseen(yarn)} pairs unseen, pair 0 turns {yarn[0]:.3f}")
 
 # %% [markdown]
 # **Explain.** Pair 16 is 6/13 of the way: $0.01 \cdot 7/13 + 0.00025 \cdot 6/13 =
-# 0.0055$. Up to pair 10 nothing changes; from 23 on all is 40 times slower.
+# 0.0055$. Up to pair 10 nothing changes; from 23 on all is 40 times slower. So YaRN
+# pays neither price of section 2: no unseen angle, and neighbours as before.
 #
 # ![Two panels over the 32 pairs of the released models: wavelength before and after
 # YaRN, and by how much each wave is stretched; kept up to pair 10, by 40 from pair 23
@@ -196,8 +222,10 @@ def draw_waves(factor):
     for angles, ink, name in ((theta, "before", "before"), (after, "after", "YaRN")):
         axes.plot(2 * math.pi / angles, "o-", color=colours[ink], markersize=3,
                   label=name)
-    axes.axhline(WINDOW, color=colours["muted"], linewidth=1, linestyle="--")
-    axes.axhline(WINDOW * factor, color=colours["muted"], linewidth=1)
+    for edge, dash in ((WINDOW, "--"), (WINDOW * factor, "-")):
+        axes.axhline(edge, color=colours["muted"], linewidth=1, linestyle=dash)
+        axes.text(0, edge * 1.25, f"{edge:,} tokens", color=colours["muted"],
+                  fontsize=9)
     axes.set(yscale="log", ylim=(4, 4e6), xlabel="pair m", ylabel="wavelength, tokens",
              title=f"Factor {factor}: pair 31 needs {2 * math.pi / after[31]:,.0f} "
              "tokens for a turn")
@@ -207,11 +235,15 @@ def draw_waves(factor):
 
 frame_slider([draw_waves(factor) for factor in FACTORS],
              [f"factor {factor}: window {WINDOW * factor:,}" for factor in FACTORS],
-             name="yarn-ramp", start=5)
+             name="yarn-ramp")
 
 # %% [markdown]
 # **Explain.** Dashed is the first window, solid the new one. The ramp stays: it asks
 # about the *first* window alone.
+#
+# **Change one thing.** Let the first window be eight times longer:
+# `ramp_bounds(plain, RopeScaling(40, 8 * WINDOW))`. By how many pairs does each end
+# move, and why by equally many?
 #
 # ### Exercise 2 · the ramp (medium, important, 15 minutes)
 
@@ -228,20 +260,34 @@ check("yarn.ramp", ramp)
 # <details><summary>Solution</summary>
 #
 # `solution("yarn.ramp")` shows it; the cell of section 3 has all of its parts. What it
-# lacks is the clamp: low at least 0, high at most width − 1.
+# lacks is the clamp: low at least 0, high at most width − 1. (The library also keeps
+# high − low above 0.)
 #
 # </details>
 #
 # ## 4. The second correction: sharpen the softmax
 #
-# A softmax over more tokens is flatter. YaRN multiplies the scores by $g^2$,
+# **Predict.** One key has score 10, all others 0. $e^{10}$ is 22,026. What weight does
+# the softmax give this key among 4,096 keys, and among 40 times as many?
+
+# %%
+for keys in (WINDOW, S * WINDOW):
+    scores = torch.zeros(keys, dtype=torch.float64)
+    scores[0] = 10
+    print(f"{keys:>7,} keys: weight {scores.softmax(0)[0]:.3f}, "
+          f"with scores 1.5 times larger {(1.5 * scores).softmax(0)[0]:.3f}")
+
+# %% [markdown]
+# **Explain.** A softmax over more tokens is flatter, and larger scores make it sharper
+# again. YaRN multiplies the scores by $g^2$,
 #
 # $$ g = 0.1 \cdot \text{mscale} \cdot \ln s + 1, $$
 #
 # once $g$ for the query and once for the key. The YaRN paper puts it on the rotated
 # numbers. In MLA it acts on the whole score, through the softmax scale. DeepSeek-V2
-# prints $0.0707 \ln s + 1$: mscale 0.707. The released configuration of the 236B says
-# 1.0 and that of Lite 0.707; the paper does not explain the difference.
+# prints $0.0707 \ln s + 1$: mscale 0.707. Lite's configuration says 0.707, too. For
+# the 236B public sources differ: most point to 1.0, our preset, but DeepSeek-Coder-V2
+# §3.4 takes V2's settings over, which would be 0.707 (unverified).
 #
 # **Predict.** $\ln 40 = 3.689$. What are $g$ and $g^2$ with 0.707?
 
@@ -249,7 +295,7 @@ check("yarn.ramp", ramp)
 from minicoder.model.rope import softmax_scale
 
 for c, name, mscale in ((plain, "without YaRN", 0.0), (released, "Lite, 0.707", 0.707),
-                        (PRESETS["full_236b"], "236B, 1.0", 1.0)):
+                        (PRESETS["full_236b"], "with 1.0", 1.0)):
     g = 0.1 * mscale * math.log(S) + 1
     assert math.isclose(softmax_scale(c), g * g / math.sqrt(128 + 64))
     print(f"{name:<13} g {g:.7f}, g² {g * g:.7f}, scale {g * g / 192**0.5:.7f}")
@@ -294,7 +340,7 @@ assert gap[0] < 1e-12 and (gap[1:] > 1e-3).all()
 # %% tags=["nbval-ignore-output"]
 def softmax_scale_by_hand(nope: int, rotary: int, factor: float, mscale: float
                           ) -> float:
-    """What MLA multiplies every score by (DeepSeek-V2 §3.1.4)."""
+    """What MLA multiplies every score by; g is 1 for a factor of 1 or less."""
     ...
 
 
@@ -329,6 +375,9 @@ print("window of the configuration:", 4096 * 40)
 # The learning rate of these stages is not stated (unverified). The paper also raises
 # the share of long documents; by how much is not given. YaRN's 40 reaches 160K, more
 # than the 128K trained. V2-Lite's official window is 32K, Coder-V2-Lite's is 128K.
+#
+# **Change one thing.** Add a third stage of 160K. Which number of rows comes nearest to
+# the same tokens a step?
 #
 # ## 6. Live: a model of 32 tokens reads 128
 #
@@ -377,6 +426,10 @@ def learn(model, steps, length, count, lr, seed, enough=0.0):
 x, y = rows(1, 16, seed=1)
 print("".join("abcdefgh!?"[i] for i in x[0]), "→", "abcdefgh"[y[0, -1]])
 
+# %% [markdown]
+# `!` is the mark and `?` asks. The letters behind a `?` go on at random, but the answer
+# to each is the same letter. Now we train, on rows of 32 only.
+
 # %% tags=["nbval-ignore-output"]
 torch.manual_seed(0)
 base = MiniCoder(preset(
@@ -390,7 +443,8 @@ assert loss < 0.3
 
 # %% [markdown]
 # **Predict.** Each way stretches these weights by 4, and nothing is trained yet. Which
-# way reads badly even at 32 tokens, and which gets worse with the length?
+# way reads badly even at 32 tokens, and which gets worse with the length? (Guessing
+# finds one needle in 8, or 12 %.)
 
 # %% tags=["nbval-ignore-output"]
 from minicoder.training.long_context import stretch
@@ -436,9 +490,10 @@ def mean_found(way, when, length):
     return grids[way, when].mean(0)[LENGTHS.index(length)].item()
 
 
-assert mean_found("linear", "before", 32) < 0.7 * mean_found("yarn", "before", 32)
+assert mean_found("linear", "before", 32) < 0.8 * mean_found("yarn", "before", 32)
 assert mean_found("yarn", "before", 128) > mean_found("none", "before", 128)
 assert min(WAYS, key=lambda way: losses[way, "before"][-1]) == "yarn"
+assert all(losses[way, "after"][-1] < losses[way, "before"][-1] for way in WAYS)
 longer = extended(base.config, 4)
 assert ramp_bounds(longer, longer.rope_scaling) == (0, 2)
 
@@ -470,19 +525,22 @@ panels[0].set_ylabel("nats an answer")
 plt.show()
 
 # %% [markdown]
-# **Explain.** The asserts hold three findings. Linear loses the neighbour: even at 32
+# **Explain.** The asserts hold four findings. Linear loses the neighbour: even at 32
 # tokens it finds far fewer needles than YaRN, since all waves are slower and "right
 # behind the mark" looks like two places behind. With none, the near stays and the far
 # goes: at 128 tokens it finds fewer than YaRN. Before training, YaRN's loss in the last
 # quarter is the lowest of the four. NTK is near it in the grid at 64 tokens, and their
-# order there changes with the seed. Twenty steps mend a part at best. The grid is
+# order there changes with the seed. Twenty steps lower every way's loss in the last
+# quarter; in the grid they can cost some of what was read at 16 and 32. The grid is
 # harder than the loss: it asks once, where training rows ask many times.
 #
 # One thing is special here: in a window of 32 even the fastest pair turns only 5 times,
 # so $m(32)$ is below 0. The clamp makes it 0, and pair 0 alone is kept.
 #
 # **Change one thing.** Give `stretch` an `mscale=0` for YaRN. Only the sharpening is
-# lost; what happens at 128 tokens?
+# lost; what happens at 128 tokens? In two runs of ours nothing was worse: 62 % of
+# needles found against 59 %, and 46 % against 44 %. With 128 keys the softmax is hardly
+# flattened (section 4); a small model cannot show every correction.
 #
 # ## 7. The measured comparison
 #
@@ -495,7 +553,9 @@ plt.show()
 # %% tags=["nbval-ignore-output"]
 found = read_json(Path("../benchmarks/results/context.json"))
 print("seeds", ", ".join(found["seeds"]), "| window", found["window"], "| read up to",
-      found["lengths"][-1], "| needles asked a cell", found["trials"])
+      found["lengths"][-1], "| steps of training 2 ×", found["steps"])
+print("needles behind each share:",
+      len(found["seeds"]) * len(found["depths"]) * found["trials"])
 
 
 def score(way, when, what, column=-1):
@@ -526,12 +586,13 @@ for way in WAYS:
 #   since it keeps the fast pairs.
 # - NTK is close to YaRN in bits up to 1,024 tokens. At the far end it finds fewer
 #   needles.
-# - The short training improves the bits, but hardly the needles. It is 32 steps; the
-#   paper takes 2,000 steps of 37.75M tokens.
+# - The short training improves the bits, but hardly the needles. The steps are
+#   few; the paper takes 2,000 steps of 37.75M tokens.
 # - With rival letters in the straw, at 512 tokens, every way fails most of the time.
 #   What this model learnt is to find a lone capital letter. An easy needle grid is no
 #   proof of reading; the paper's needle and scorer are not given (unverified).
-# - One base model, few needles a cell: small differences are noise.
+# - One base model, and few needles behind each share (printed on top): one needle more
+#   or less is some per cent, and small differences are noise.
 #
 # ## What you keep
 #

@@ -19,6 +19,7 @@ from posixpath import basename
 UNKNOWN = "unknown"
 LONGEST = 100           # characters of a licence's name
 LONGEST_TEXT = 20_000   # characters of a licence text that are looked at
+LONGEST_LINE = 1000     # of TOML: its reader takes the square of a dotted key's length
 MOST_PATTERNS = 2000    # of a Debian copyright file: more would cost minutes
 # what Debian and older packages write for the SPDX name, in lower case
 SAME = {"expat": "MIT", "mit license": "MIT", "mit/x": "MIT",
@@ -115,6 +116,8 @@ def declared(path: str, text: str) -> str:
             about = json.loads(text)
             return one_name(about.get("license") or about.get("licenses"))
         if name.endswith(".toml"):
+            if max(map(len, text.split("\n"))) > LONGEST_LINE:
+                return ""
             return licence_in_toml(tomllib.loads(text))
     except (ValueError, AttributeError, RecursionError):
         return ""

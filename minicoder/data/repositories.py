@@ -83,7 +83,8 @@ def loose(root: Path) -> Iterator[Path]:
             below.clear()
             continue
         below[:] = sorted(name for name in below if not name.startswith("."))
-        yield from (Path(folder, name) for name in sorted(files))
+        yield from (Path(folder, name) for name in sorted(files)
+                    if not name.startswith("."))
 
 
 def origin_of(root: Path) -> str:

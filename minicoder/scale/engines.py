@@ -27,6 +27,8 @@ if TYPE_CHECKING:       # an optional extra, and slow to import
     from datatrove.pipeline.base import PipelineStep
 
 Stage = tuple[str, int, "list[PipelineStep]"]    # name, number of tasks, steps
+SETTINGS = "settings.json"
+OURS = {SETTINGS, SETTINGS + ".tmp", "logs", "removed", "filter", "unique", "order"}
 
 
 def tasks_of(out: Path) -> Path:
@@ -34,9 +36,16 @@ def tasks_of(out: Path) -> Path:
     return out.with_name(out.name + ".tasks")
 
 
+def refuse_foreign(work: Path) -> None:
+    """Raise `UserError` for a folder of something else: in the end it is removed."""
+    if foreign := {file.name for file in work.glob("*")} - OURS:
+        raise UserError(f"{work} holds {min(foreign)}, which no task of minicoder "
+                        "made; choose another --out.")
+
+
 def begin(work: Path, asked: dict[str, object]) -> None:
     """Make the folder of tasks; `UserError` when it was begun with other settings."""
-    file = work / "settings.json"
+    file = work / SETTINGS
     found = read_json(file) if file.exists() else asked
     for key in asked:
         if found.get(key) != asked[key]:
@@ -59,6 +68,7 @@ def pipeline(out: Path, recipe: Recipe, tasks: int) -> list[Stage]:
         raise UserError("datatrove is not installed: pip install 'minicoder[scale]'.")
     from minicoder.scale import steps
     work = tasks_of(out)
+    refuse_foreign(work)
     removed = work / "removed"
     assemble = ("assemble", 1, [steps.reader(work / "order"),
                                 steps.Assemble(recipe, removed, out)])

@@ -78,3 +78,10 @@ def test_debian_stanzas_count_from_the_last_to_the_first():
     assert of("usr/lib/ab.c") == of("debian/a") == "MIT"
     assert debian_licence(f"The upstream text:\n\n{MIT}")("a") == "MIT"
     assert debian_licence("Format: dep5\n")("a") == "unknown"
+
+
+@pytest.mark.parametrize(("length", "licence"), [(1000, "MIT"), (1001, "unknown")])
+def test_toml_of_long_lines_is_not_read(length, licence):
+    key = "a" + ".a" * 400 + " = 1"
+    text = f'{key.ljust(length)}\n[package]\nlicense = "MIT"\n'
+    assert licence_of_files({"Cargo.toml": text}) == licence

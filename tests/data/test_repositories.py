@@ -61,6 +61,7 @@ def test_a_folder_gives_its_files_and_licence(tmp_path):
     (root / "README.md").write_text("# Grüße\n", encoding="utf-8")
     (root / "data.unheard-of").write_bytes(b"\0")
     (root / "package.json").write_text('{"license": "ISC"}')
+    (root / ".bashrc").write_text("export TOKEN=secret\n")
     (root / ".hidden").mkdir()
     (root / ".hidden" / "hook.py").write_text("x")
     (root / "node_modules").mkdir()

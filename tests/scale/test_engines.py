@@ -72,6 +72,16 @@ def test_it_goes_on_where_it_was_interrupted(interrupted, recipe, tmp_path):
         data_at_scale(out, replace(own, rules="weak"), workers=1)
 
 
+def test_what_others_have_in_the_folder_of_tasks_stays(recipe, plain, tmp_path):
+    for out in (tmp_path / "new", shutil.copytree(plain, tmp_path / "finished")):
+        mine = tasks_of(out) / "thesis.txt"
+        mine.parent.mkdir()
+        mine.write_text("years of work")
+        with pytest.raises(UserError, match="holds thesis.txt, which no task"):
+            data_at_scale(out, recipe, tasks=2)
+        assert mine.read_text() == "years of work"
+
+
 def test_tasks_of_other_settings_are_refused(interrupted):
     out, own, *_ = interrupted
     with pytest.raises(UserError, match="begun with dedup = 'both', and now 'file'"):

@@ -69,6 +69,7 @@ def ntk_base(base: float, width: int, factor: float) -> float:
 def _blend(pair: Answer = lambda d, window, turns, base: d * math.log(
                window / (2 * math.pi * turns)) / (2 * math.log(base)),
            first: Answer = math.floor, last: Answer = math.ceil, clip: bool = True,
+           top: Real = -1,
            mix: Answer = lambda kept, slowed, share: kept * (1 - share) + slowed * share
            ) -> Answer:
     """YaRN's rotations, right unless a part is replaced."""
@@ -77,7 +78,7 @@ def _blend(pair: Answer = lambda d, window, turns, base: d * math.log(
         m = torch.arange(width // 2, dtype=torch.float64)
         theta = base ** (-2 * m / width)
         low = max(first(pair(width, window, fast, base)), 0)
-        high = min(last(pair(width, window, slow, base)), width - 1)
+        high = min(last(pair(width, window, slow, base)), width + top)
         share = (m - low) / (high - low)
         return mix(theta, theta / factor, share.clamp(0, 1) if clip else share)
     return answer
@@ -115,7 +116,8 @@ _released = _on(*RELEASED)
                      2 * math.log(base)))),
         Rule("the released models' rotations must come out: pair 11 is slowed from "
              "0.0421697 to 0.0390069, pair 16 from 0.01 to 0.0055.",
-             lambda answer: _same(_released(answer)[list(PAIRS)], BLENDED),
+             lambda answer: _same(torch.as_tensor(_released(answer))[list(PAIRS)],
+                                  BLENDED),
              _blend(mix=lambda kept, slowed, share: kept ** (1 - share)
                     * slowed ** share)),
         Rule("a short window pushes the low end below pair 0: clamp it to 0 (tried "
@@ -125,6 +127,17 @@ _released = _on(*RELEASED)
              lambda width, base, window, factor, fast=32, slow=1: _blend(
                  first=lambda x: math.floor(x) if x >= 0 else 1)(
                      width, base, window, factor, fast, slow)),
+        Rule("use `base`, `fast` and `slow` as they are given (tried with base 500 and "
+             "with 16 and 2 turns).",
+             lambda answer: _same(answer(32, 500.0, 8192, 8.0, 16, 2),
+                                  _blend()(32, 500.0, 8192, 8.0, 16, 2)),
+             lambda width, base, window, factor, fast=32, slow=1: _blend()(
+                 width, base, window, factor)),
+        Rule("the high end is at most width − 1, as in the released code (tried with 8 "
+             "numbers, base 10 and a window of 1,000: m(1) is 8.8).",
+             lambda answer: _same(answer(8, 10.0, 1000, 4.0),
+                                  _blend()(8, 10.0, 1000, 4.0)),
+             _blend(top=math.inf)),
     ),
     hints=("Pair m makes window · theta_m / 2π rotations; solve for m.",
            "low = floor(m for fast), high = ceil(m for slow), in 0 … width − 1.",
@@ -172,9 +185,11 @@ _lite = _on(128, 64, 40.0, 0.707)
                  lambda nope, rotary, factor, mscale: mscale ** 2 * (
                      nope + rotary) ** -0.5),
         Rule("with m = 0.707 and s = 40 the scale must be 0.1147214, with m = 1 "
-             "0.1352338.",
+             "0.1352338; with m = 1 and s = 8 it is 0.1053036.",
              lambda answer: _same(_lite(answer), 0.1147213868)
-             and _same(answer(128, 64, 40.0, 1.0), 0.1352337789),
+             and _same(answer(128, 64, 40.0, 1.0), 0.1352337789)
+             and _same(answer(128, 64, 8.0, 1.0), (0.1 * math.log(8) + 1) ** 2
+                       / 192 ** 0.5),
              _scale(weight=lambda m: 0.707)),
         Rule("a model that was not stretched (s = 1) keeps 1 / √width, and so does one "
              "with s below 1.",
@@ -187,6 +202,6 @@ _lite = _on(128, 64, 40.0, 0.707)
            "The scale is g · g / √(nope + rotary)."),
 )
 def softmax_scale(nope: int, rotary: int, factor: float, mscale: float) -> float:
-    """What MLA multiplies every score by (DeepSeek-V2 §3.1.4)."""
+    """What MLA multiplies every score by; g is 1 for a factor of 1 or less."""
     gain = 0.1 * mscale * math.log(factor) + 1 if factor > 1 else 1.0
     return gain * gain / (nope + rotary) ** 0.5
