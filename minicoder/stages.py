@@ -224,7 +224,9 @@ def stage(
         yield run
         _seal(run, folder, record, began)
     except UserError:
-        if not run.resumed:  # what was refused must not stand in the way of what is not
+        # what was refused must not stand in the way of what is not; hours of training
+        # stay, though, when a loss is no number at last
+        if not run.resumed and not any(work.glob("state/step-*")):
             shutil.rmtree(work, ignore_errors=True)
         raise
     except Exception as error:
