@@ -182,6 +182,7 @@ def test_what_was_refused_leaves_nothing(tmp_path):
         with stage(tmp_path / "out", "sft", {"lr": 9}):
             raise UserError("a smaller learning rate may help")
     assert list(tmp_path.iterdir()) == []
+    finish(tmp_path / "out", {"lr": 1})
 
 
 def test_checkpoints_stay_when_training_ends_in_no_number(tmp_path):
@@ -190,7 +191,6 @@ def test_checkpoints_stay_when_training_ends_in_no_number(tmp_path):
             (run.work / "state/step-0000400").mkdir(parents=True)
             raise UserError("a smaller learning rate may help")
     assert (tmp_path / "out.partial/state/step-0000400").is_dir()
-    finish(tmp_path / "out", {"lr": 1})
 
 
 @pytest.mark.parametrize("call", range(12))
