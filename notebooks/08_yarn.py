@@ -584,8 +584,8 @@ for way in WAYS:
 #
 # - YaRN and linear find needles far beyond the window; YaRN pays fewer bits for it,
 #   since it keeps the fast pairs.
-# - NTK is close to YaRN in bits up to 1,024 tokens. At the far end it finds fewer
-#   needles.
+# - NTK pays about as many bits as YaRN up to 1,024 tokens, even a few less (see the
+#   figure). At the far end it finds fewer needles.
 # - The short training improves the bits, but hardly the needles. The steps are
 #   few; the paper takes 2,000 steps of 37.75M tokens.
 # - With rival letters in the straw, at 512 tokens, every way fails most of the time.
