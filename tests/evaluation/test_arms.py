@@ -43,9 +43,10 @@ def make_corpus(folder, documents):
 def corpus(tmp_path_factory):
     held = [document(path, words(1000 * i, 100), ("Python", "Lua")[i % 2])
             for i, path in enumerate(HELD[:12])]
-    odd = [document(HELD[12], "x" * (SMALLEST - 1), "Go"),
-           document(HELD[13], "x" * (LARGEST + 1), "Go"),
-           document(HELD[14], words(0, 100), "reStructuredText", "text")]
+    sizes = (SMALLEST - 1, SMALLEST, LARGEST, LARGEST + 1, 900, 901)
+    odd = [document(path, ("go " + "xy" * LARGEST)[:size], "Go")
+           for path, size in zip(HELD[12:18], sizes, strict=True)]
+    odd += [document(HELD[18], words(0, 100), "reStructuredText", "text")]
     read = [document(path, words(100_000 + 1000 * i, 100))
             for i, path in enumerate(READ[:300])]
     prose = document(READ[300], words(10 ** 6, 90), "Markdown", "text")
@@ -60,7 +61,10 @@ def exam(corpus):
 
 def test_the_exam_has_as_many_files_of_each_language_that_has_them(corpus, exam):
     chosen = read_documents(exam, "heldout")
-    assert Counter(one.language for one in chosen) == {"Python": 4, "Lua": 4}
+    assert Counter(one.language for one in chosen) == {
+        "Python": 4, "Lua": 4, "Go": 4}     # of six, two are too small or too large
+    assert {len(one.text) for one in chosen if one.language == "Go"} == {
+        SMALLEST, LARGEST, 900, 901}
     assert {one.path for one in chosen} < set(HELD)
     with pytest.raises(UserError, match="has 7 held-out files of 500 to 4000"):
         pick_exam(corpus.parent / "large", corpus, 7)   # each language has 6
@@ -115,13 +119,16 @@ def test_the_lottery_is_the_same_in_every_corpus(corpus, exam, tmp_path):
     assert {one.path for one in read_documents(reseeded, "train")} != paths
 
 
-def test_the_tokenizer_reads_both_arms_in_equal_parts(tmp_path):
+def test_the_tokenizer_reads_both_arms_in_equal_parts(tmp_path, monkeypatch):
     arms = [make_corpus(tmp_path / name, [
         document(path, f"{letter * 7} = 1\n" * 50) for path in READ[:80]])
         for name, letter in (("a", "q"), ("b", "z"))]
+    read, train = [], Tokenizer.train
+    monkeypatch.setattr(Tokenizer, "train", lambda texts, size: (
+        read.extend(texts), train(texts, size))[1])
     out = shared_tokenizer(tmp_path / "words", arms, 270, 0.02)
-    tokenizer = Tokenizer.load(out)
-    assert tokenizer.vocab_size == 270
-    for letter in "qz":
-        assert len(tokenizer.encode(letter * 7)) < 7
+    for letter in "qz":     # 10 kB of each, in whole files of 600 bytes
+        size = sum(len(text) for text in read if text[0] == letter)
+        assert 10_000 <= size < 10_000 + len(read[0])
+    assert Tokenizer.load(out).vocab_size == 270
     assert "from 2 arms" in json.loads((out / "made_by.json").read_text())["headline"]
