@@ -58,7 +58,7 @@ colours = use_style()
 #
 # Look at this function, whose middle line is missing:
 #
-# ```python
+# ```text
 # def area(a, b):
 #     ?
 #     return key
