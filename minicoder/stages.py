@@ -224,8 +224,7 @@ def stage(
         yield run
         _seal(run, folder, record, began)
     except UserError:
-        # what was refused must not stand in the way of what is not; hours of training
-        # stay, though, when a loss is no number at last
+        # refused settings must not stand in the way of others; hours of training stay
         if not run.resumed and not any(work.glob("state/step-*")):
             shutil.rmtree(work, ignore_errors=True)
         raise
