@@ -18,7 +18,9 @@ from minicoder.data.sources import Document
 from minicoder.data.standard import REQUIREMENTS
 from minicoder.errors import UserError, at_least
 from minicoder.evaluation.arms import (
+    LARGEST,
     REPORT,
+    SMALLEST,
     draw_arm,
     pick_exam,
     shared_tokenizer,
@@ -130,11 +132,14 @@ def page(found: dict, command: str = "python -m minicoder ablation") -> str:
         "for all, trained on equal parts of both, so that equal tokens are about equal "
         f"bytes. The exam: {len(found['exam'])} held-out files that the new corpus "
         "kept, as many of each language; no arm trains on a text that holds 70 % of "
-        "one. Every language counts the same.", "",
+        "one. This exam favours the new corpus's rules: it asks for no file that only "
+        f"the old corpus kept, and its files, of {SMALLEST} to {LARGEST:,} bytes, come "
+        "from the same packages as those trained on. Every language counts the same.",
+        "",
         "In brackets: 95 % intervals, Student's t over seeds (first weights, order of "
         "the rows, and which half of them 1× reads). They leave out the chance of the "
         "exam's files, which the last column of the gains shows (bootstrap over "
-        "files, the seeds' mean held), nor that of the corpora's draw. All seeds are "
+        "files, the seeds' mean held), and that of the corpora's draw. All seeds are "
         "asked the same lines, and the chance of these is left out too.", "",
         *measured(found), "## The paper's table 1", "",
         "Other models, sizes, corpora and measures: 1B parameters, 1T and 2T tokens, "

@@ -25,7 +25,7 @@ def _same(given: Any, wanted: Any) -> bool:
 
 ROUNDED: Table = {
     "fine": ([1.0, 2.0], 1.5), "rounded": ([30.0, 30.1, 30.1, 30.1], 30.0),
-    "too large": ([10.0, 20.0], 15.2), "too small": ([10.0, 20.0], 14.8)}
+    "too large": ([10.0, 20.0, 10.0, 20.0], 15.2), "too small": ([10.0, 20.0], 14.8)}
 
 
 def _beyond(gap: float, sign: bool = False) -> Answer:
@@ -138,7 +138,8 @@ _three = _t(student_t)
     rules=(
         Rule("return two numbers, low and high, with the mean in the middle.",
              lambda answer: len(answer(SEEDS)) == 2
-             and math.isclose(sum(answer(SEEDS)) / 2, fmean(SEEDS)),
+             and math.isclose(sum(answer(SEEDS)) / 2, fmean(SEEDS))
+             and answer(SEEDS)[0] < answer(SEEDS)[1],
              lambda values: (fmean(values), student_t(len(values) - 1))),
         Rule("1.96 errors are for many seeds: three know their own spread badly, and "
              "need 4.30, which is student_t(2).",
@@ -206,9 +207,10 @@ def _unpaired(before: dict, after: dict) -> tuple[float, float]:
         Rule("a seed that only one arm has (the other crashed) has no difference: "
              "leave it out.",
              lambda answer: _same(answer(BEFORE | {7: 9.0}, AFTER),
-                                  answer(BEFORE, AFTER)),
+                                  answer(BEFORE, AFTER))
+             and _same(answer(BEFORE, AFTER | {8: 9.0}), answer(BEFORE, AFTER)),
              lambda before, after: t_interval(
-                 [after.get(s, 3.6) - before[s] for s in before])),
+                 [after[s] - before.get(s, 3.6) for s in after])),
         Rule("the interval is not the t interval of the differences.",
              lambda answer: _same(answer(BEFORE, AFTER), t_interval([-.1, -.09, -.11])),
              lambda before, after: (-0.13, -0.07)),
