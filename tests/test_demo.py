@@ -116,7 +116,8 @@ def finished(out):
 
 
 def test_every_stage_leaves_its_files(whole):
-    assert {path.name for path in whole.iterdir()} == {*STAGES, "report.html"}
+    assert {path.name for path in whole.iterdir()} == {
+        *STAGES, "benchmarks.jsonl", "report.html"}
     for stage, names in FILES.items():
         made = read_json(whole / stage / "made_by.json")
         assert set(names) <= set(made["outputs"]), stage
@@ -189,7 +190,8 @@ def test_killed_in_every_stage_it_ends_with_the_same_weights(whole, shell, tmp_p
                     "minicoder: interrupted; the same command goes on from here.")
     shell.start(*tiny(out))
     assert shell.status() == 0, shell.said()
-    assert {path.name for path in out.iterdir()} == {*STAGES, "report.html"}
+    assert {path.name for path in out.iterdir()} == {
+        *STAGES, "benchmarks.jsonl", "report.html"}
     for stage in ("pretrain", "extend", "sft", "reward", "grpo"):
         one, other = (folder / stage / "model.safetensors" for folder in (whole, out))
         assert one.read_bytes() == other.read_bytes(), stage

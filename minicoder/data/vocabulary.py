@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterable
 from pathlib import Path
 
-from minicoder.data.corpus import iterate_documents
+from minicoder.data.corpus import DOCUMENTS, read_rows
 from minicoder.data.mixture import SHARES
 from minicoder.data.sources import Document
 from minicoder.stages import clear, stage, write_json
@@ -57,13 +57,13 @@ def train_tokenizer(
         if run.finished:
             return out
         clear(run.work)
+        file = corpus / DOCUMENTS  # a small corpus may lack a kind
         texts = [text for kind, share in SHARES.items() for text in sample_bytes(
-                     iterate_documents(corpus, "train", [kind]),
-                     share * megabytes * 1e6, seed)]
+                     read_rows(file, "train", [kind]), share * megabytes * 1e6, seed)]
         tokenizer = Tokenizer.train(texts, vocabulary)
         tokenizer.save(run.work)
         held_out = {kind: bytes_per_token(
-                        tokenizer, iterate_documents(corpus, "heldout", [kind]))
+                        tokenizer, read_rows(file, "heldout", [kind]))
                     for kind in SHARES}
         packed = {kind: value for kind, value in held_out.items() if value}
         words = sorted((w for w in (tokenizer.decode([i]) for i in range(tokenizer.bos))

@@ -15,6 +15,7 @@ from minicoder.data.decontaminate import Benchmarks
 from minicoder.data.needles import LETTERS, STATEMENT
 from minicoder.data.sources import Document
 from minicoder.evaluation.infilling import single_line_holes
+from minicoder.stages import write_text
 from minicoder.tasks.families import FAMILIES, sample_tasks
 
 
@@ -37,10 +38,12 @@ def write_benchmarks(file: Path, tasks: int = 1000, seed: int = 0) -> Path:
 
     `minicoder.data.decontaminate.read_benchmarks` reads them.
     """
-    lines = [json.dumps(text) + "\n"
-             for texts in project_benchmarks(tasks, seed).values() for text in texts]
+    lines = "".join(
+        json.dumps(text) + "\n"
+        for texts in project_benchmarks(tasks, seed).values() for text in texts)
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("".join(lines), encoding="utf-8", newline="\n")
+    if not file.exists() or file.read_bytes() != lines.encode():
+        write_text(file, lines)
     return file
 
 

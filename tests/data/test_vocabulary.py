@@ -82,3 +82,12 @@ def test_held_out_documents_teach_nothing(trained, corpus, tmp_path):
     assert (again / "tokenizer.json").read_bytes() == (
         trained / "tokenizer.json").read_bytes()
     assert (again / "stats.json").read_bytes() != (trained / "stats.json").read_bytes()
+
+
+def test_a_corpus_may_lack_a_kind(tmp_path):
+    code = [one for one in documents() if one.kind == "code"]
+    with stage(tmp_path / "corpus", "data", {}) as run:
+        write_documents(code, run.work)
+    out = train_tokenizer(tmp_path / "out", tmp_path / "corpus", 265, megabytes=0.01)
+    assert set(json.loads((out / "stats.json").read_text())["bytes_per_token"]) == {
+        "code"}
