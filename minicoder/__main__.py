@@ -21,8 +21,9 @@ from minicoder.data.vocabulary import train_tokenizer
 from minicoder.demo import demo
 from minicoder.errors import UserError
 from minicoder.evaluation.ablation import ablation
-from minicoder.evaluation.code import evaluate
+from minicoder.evaluation.evaluate import evaluate
 from minicoder.evaluation.language import language
+from minicoder.execution.doctor import sandbox
 from minicoder.scale.engines import data_at_scale
 from minicoder.show.report import write_report
 from minicoder.training.long_context import extend
@@ -35,7 +36,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "pretrain": pretrain, "extend": extend, "language": language, "ablation": ablation,
     "sft": sft, "feedback": feedback, "reward": reward, "grpo": grpo,
     "evaluate": evaluate, "report": write_report, "complete": complete,
-    "infill": infill, "chat": chat,
+    "infill": infill, "chat": chat, "sandbox": sandbox,
 }
 
 
@@ -50,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     words = [word for word in words if word != "--debug"]
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        tyro.extras.subcommand_cli_from_dict(
+        status = tyro.extras.subcommand_cli_from_dict(
             COMMANDS, prog="python -m minicoder", args=words,
             description="DeepSeek-Coder-V2, rebuilt small enough to read and run.")
     except UserError as error:
@@ -70,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("\nminicoder: interrupted; the same command goes on from here.",
               file=sys.stderr)
         return 130
-    return 0
+    return status if isinstance(status, int) else 0
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ compared as JSON with the expected values, and never become objects of their own
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import signal
@@ -17,16 +16,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from minicoder.execution.common import OUT_OF_MEMORY
+from minicoder.execution.compare import same, show
 
 VERDICTS = ("pass", "fail", "error", "syntax_error", "timeout", "memory", "output",
             "crash", "refused", "harness_error")
+MODES = ("apart", "in_place", "shared")
 MESSAGE_LENGTH = 300
-TOLERANCE = 1e-9
+MAX_FAILURES = 20
+SCRATCH = re.compile(r"(/[\w.-]+)*/minicoder-\w+(/\d+)?/?")  # a program's folder
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one program may use: seconds, MiB, MiB per file, processes, KiB of output.
+    """What one program may use: seconds, MiB of memory, of files together and of one
+    file, processes, KiB of output.
 
     CPU time is what judges an endless loop; wall time is for sleepers only and should
     be several times as long, or the verdict depends on the machine's other work.
@@ -35,6 +38,7 @@ class Limits:
     cpu_s: float | int = 3
     wall_s: float | int = 15
     memory_mib: int = 512
+    disk_mib: int = 8
     files_mib: int = 4
     processes: int = 16
     output_kib: int = 64
@@ -46,6 +50,8 @@ class Result:
 
     `passed` of `total` cases were right. `message` says what was wrong, in one line;
     `output` is what the program printed. `tier` says how well it was locked in.
+    `failures` holds, of the first 20 cases that were wrong, (number from 1, verdict,
+    message). `mode` "shared" marks a verdict that the program could have forged.
     """
 
     verdict: str
@@ -57,6 +63,9 @@ class Result:
     wall_ms: float = 0.0
     tier: str = "weak"
     peak_mib: float = 0.0
+    output_truncated: bool = False
+    failures: tuple[tuple[int, str, str], ...] = ()
+    mode: str = "apart"
 
 
 @dataclass(frozen=True)
@@ -74,81 +83,11 @@ class Ending:
 
 
 def clean(text: str, length: int = MESSAGE_LENGTH) -> str:
-    """Cuts text and replaces what could steer a terminal; newline and tab stay."""
+    """Cuts text, drops scratch folders, replaces what could steer a terminal."""
+    text = SCRATCH.sub("", text)
     text = text[:length] + ("…" if len(text) > length else "")
     safe = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e]", "�", text)
     return safe.encode("utf-8", "replace").decode()
-
-
-def number(wire: Any) -> int | float | None:
-    """The number that a JSON value stands for; None when it stands for none."""
-    if type(wire) is int:
-        return wire
-    if type(wire) is not dict:
-        return None
-    ((tag, body),) = wire.items()
-    try:
-        return {"i": lambda: int(body, 16), "f": lambda: float.fromhex(body)}[tag]()
-    except (KeyError, TypeError, ValueError, OverflowError):
-        return None
-
-
-def same(want: Any, got: Any) -> bool:
-    """Whether an answer equals the expected value, both in the form of `encode`.
-
-    As `==` in Python, with three differences: a bool is not an int; where one side is
-    a float, a relative or absolute error of 1e-9 is allowed and nan equals nan; keys of
-    dicts and items of sets must agree in type. An int may stand for a float.
-    """
-    a, b = number(want), number(got)
-    if a is not None and b is not None:
-        if type(a) is int and type(b) is int:
-            return a == b
-        try:
-            near = math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
-        except OverflowError:  # an int beyond the floats
-            return False
-        return near or (a != a and b != b)
-    if type(want) is not type(got):
-        return False
-    if type(want) is list:
-        return len(want) == len(got) and all(map(same, want, got))
-    if type(want) is not dict:
-        return want == got
-    ((tag, left),), ((other, right),) = want.items(), got.items()
-    if tag != other or type(right) is not list or len(left) != len(right):
-        return False
-    if tag == "t":
-        return all(map(same, left, right))
-    if tag == "s":
-        return set(map(json.dumps, left)) == set(map(json.dumps, right))
-    if not all(type(pair) is list and len(pair) == 2 for pair in right):
-        return False
-    table = {json.dumps(key): value for key, value in right}
-    return all(json.dumps(k) in table and same(v, table[json.dumps(k)])
-               for k, v in left)
-
-
-def show(wire: Any) -> str:
-    """An encoded value as Python writes it; "?" for one that is malformed."""
-    try:
-        if type(wire) is list:
-            return "[" + ", ".join(map(show, wire)) + "]"
-        if type(wire) is not dict:
-            return repr(wire)
-        ((tag, body),) = wire.items()
-        if tag == "i":
-            return body if len(body) > 1000 else repr(int(body, 16))
-        if tag == "f":
-            return repr(float.fromhex(body))
-        if tag == "d":
-            return "{" + ", ".join(f"{show(k)}: {show(v)}" for k, v in body) + "}"
-        inside = ", ".join(map(show, body))
-        if tag == "t":
-            return f"({inside},)" if len(body) == 1 else f"({inside})"
-        return "{" + inside + "}" if body else "set()"
-    except (TypeError, ValueError, AttributeError, OverflowError, RecursionError):
-        return "?"
 
 
 def _one_pair(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -198,6 +137,8 @@ def grade(call: str, want: Any, kind: str, content: Any) -> tuple[str, str]:
 def stopped(ending: Ending, limits: Limits) -> tuple[str, str] | None:
     """Verdict and message when a limit, not the program, ended the process."""
     code = os.waitstatus_to_exitcode(ending.status)
+    if ending.flooded and len(ending.output) <= 1024 * limits.output_kib:
+        return "output", "sent more answers than it may"
     if ending.flooded:
         return "output", f"wrote more than {limits.output_kib:g} KiB"
     if ending.stopped_by == "wall":
@@ -210,6 +151,20 @@ def stopped(ending: Ending, limits: Limits) -> tuple[str, str] | None:
     if code < 0:
         return "crash", f"ended by signal {-code} ({signal.strsignal(-code)})"
     return None
+
+
+def result_of(
+    verdict: str, message: str, passed: int, total: int, ending: Ending, limits: Limits,
+    tier: str, failures: Sequence[tuple[int, str, str]], mode: str = "apart",
+) -> Result:
+    """A verdict with what the program used and printed."""
+    most = int(limits.output_kib * 1024)
+    output = ending.output[:most].decode("utf-8", "replace")
+    told = tuple((n, v, clean(text)) for n, v, text in failures[:MAX_FAILURES])
+    return Result(
+        verdict, clean(message), clean(output, len(output)), passed, total,
+        round(ending.cpu_ms, 3), round(ending.wall_ms, 3), tier,
+        round(ending.peak_mib, 1), len(ending.output) > most, told, mode)
 
 
 def settle(
@@ -226,18 +181,57 @@ def settle(
     except ValueError:
         garbled = True
     code = os.waitstatus_to_exitcode(ending.status)
-    wrong = [outcome for outcome in graded if outcome[0] != "pass"]
+    wrong = [(n, *found) for n, found in enumerate(graded, 1) if found[0] != "pass"]
     verdict, message = "pass", ""
     if found := stopped(ending, limits):
         verdict, message = found
     elif wrong:
-        verdict, message = wrong[0]
+        verdict, message = wrong[0][1:]
     elif garbled:
         verdict, message = "crash", "wrote into the channel of the sandbox"
     elif code or len(graded) < len(cases):
         verdict, message = "crash", (
             f"left with status {code} after {len(graded)} of {len(cases)} cases")
-    output = ending.output[:int(limits.output_kib * 1024)].decode("utf-8", "replace")
-    return Result(verdict, clean(message), clean(output, len(output)),
-                  len(graded) - len(wrong), len(cases), round(ending.cpu_ms, 3),
-                  round(ending.wall_ms, 3), tier, round(ending.peak_mib, 1))
+    return result_of(verdict, message, len(graded) - len(wrong), len(cases), ending,
+                     limits, tier, wrong)
+
+
+def read_report(data: bytes) -> tuple[str, str, int, int, int, list[Any]] | None:
+    """The report of a tests' process (`report.py`); None when it gave no sound one."""
+    try:
+        kind, (verdict, message, *counts, failures) = json.loads(data[4:])
+        passed, total, calls = map(int, counts)
+        told = [(int(n), str(v), str(text)) for n, v, text in failures]
+        sound = (kind == "report" and verdict in (*VERDICTS, "", "lost")
+                 and all(v in VERDICTS for _, v, _ in told))
+        return (verdict, str(message), passed, total, calls, told) if sound else None
+    except (TypeError, ValueError, RecursionError):
+        return None
+
+
+def settle_tests(
+    program: Ending | None, tests: Ending, limits: Limits, tier: str,
+    mode: str = "apart",
+) -> Result:
+    """Judges a program by its test program's report; no program: they were one process.
+
+    A limit that ended the program decides; then what the tests say of themselves; then
+    the first case that is not right.
+    """
+    ending = program or tests
+    told = read_report(tests.answers)
+    verdict, message, passed, total, calls, wrong = told or ("lost", "", 0, 1, 0, [])
+    code = os.waitstatus_to_exitcode(ending.status)
+    found = stopped(ending, limits)
+    if ending.flooded and found or verdict == "lost" and found:
+        verdict, message = found
+    elif told is None:
+        verdict, why = stopped(tests, limits) or ("crash", "ended without a report")
+        message = f"the tests' own process {why}"
+    elif verdict == "lost":
+        verdict, message = "crash", f"left with status {code} after {calls} calls"
+    elif not verdict:
+        verdict, message = wrong[0][1:] if wrong else ("pass", "")
+    if verdict == "pass" and not 0 < passed == total:
+        verdict, message = "crash", "the tests' report contradicts itself"
+    return result_of(verdict, message, passed, total, ending, limits, tier, wrong, mode)

@@ -2,20 +2,25 @@
 
 import pytest
 
-from minicoder.execution.sandbox import Job, Sandbox
+from minicoder.execution.sandbox import Sandbox
 from minicoder.execution.verdict import Limits
 
 pytestmark = pytest.mark.filterwarnings("ignore:Generated programs run")
 
 
+@pytest.fixture(autouse=True)
+def consent(monkeypatch):
+    monkeypatch.setenv("MINICODER_SANDBOX", "weak")
+
+
 @pytest.fixture(scope="module")
-def sandbox():
-    with Sandbox(workers=1) as pool:
+def sandbox(tier):
+    with Sandbox(workers=1, require=tier, allow_weak=True) as pool:
         yield pool
 
 
 def verdict(pool: Sandbox, code: str, expected: object, *arguments: object) -> str:
-    result = pool.judge(Job(code, "f", ((arguments, expected),)))
+    result = pool.judge(code, ((arguments, expected),), "f")
     return f"{result.verdict} {result.message}".strip()
 
 
@@ -42,8 +47,8 @@ def test_values_are_what_they_were(sandbox, value):
     "import threading\ndef f(v):\n    out = []\n"
     "    t = threading.Thread(target=out.append, args=(v,))\n"
     "    t.start(); t.join(); return out[0]",
-    "import subprocess\ndef f(v):\n"
-    "    return int(subprocess.run(['echo', str(v)], capture_output=True).stdout)",
+    "import asyncio\nasync def g(v):\n    await asyncio.sleep(0)\n    return v\n"
+    "def f(v):\n    return asyncio.run(g(v))",
     "def f(v: int) -> 'int':\n    return v if f.__annotations__['v'] is int else 0",
     "f = lambda v: v",
     "class f:\n    def __new__(cls, v):\n        return v",
@@ -53,10 +58,23 @@ def test_ordinary_programs_pass(sandbox, code):
     assert verdict(sandbox, code, 5, 5) == "pass"
 
 
+@pytest.mark.parametrize("code", [
+    "import subprocess\ndef f(v):\n"
+    "    return int(subprocess.run(['echo', str(v)], capture_output=True).stdout)",
+    "import multiprocessing\ndef f(v):\n    with multiprocessing.Pool(2) as pool:\n"
+    "        return pool.map(abs, [-v, v])[0]"])
+def test_programs_may_start_others_but_in_landlock(sandbox, tier, code):
+    found = verdict(sandbox, code, 5, 5)
+    if tier == "landlock":
+        assert found.startswith("error PermissionError: [Errno 1")
+    elif tier == "namespaces" or "subprocess" in code:
+        assert found == "pass"
+
+
 def test_a_case_does_not_see_the_changes_of_another(sandbox):
     code = "def f(a):\n    a.append(1)\n    return len(a)"
     shared: list[int] = []
-    assert sandbox.judge(Job(code, "f", (((shared,), 1),) * 3)).verdict == "pass"
+    assert sandbox.judge(code, (((shared,), 1),) * 3, "f").verdict == "pass"
     assert shared == []
 
 
@@ -68,12 +86,12 @@ def test_programs_do_not_see_one_another(sandbox):
     assert verdict(sandbox, read, False) == "pass"
 
 
-def test_chance_and_hashes_are_the_same_everywhere():
+def test_chance_and_hashes_are_the_same_everywhere(tier):
     code = ("import random\ndef f():\n"
             "    return [random.random(), hash('a'), list({*'xyz'})]")
     found = set()
     for _ in range(3):
-        with Sandbox(workers=1) as pool:
+        with Sandbox(workers=1, require=tier, allow_weak=True) as pool:
             found.add(verdict(pool, code, None))
             found.add(verdict(pool, code, None))
     assert len(found) == 1
@@ -100,7 +118,7 @@ def test_errors_name_type_message_and_line(sandbox, code, message):
 
 def test_each_limit_can_be_set_for_one_job(sandbox):
     def judged(code: str, **limits: int | float) -> str:
-        return sandbox.judge(Job(code, "f", (((), 1),)), Limits(**limits)).verdict
+        return sandbox.judge(code, (((), 1),), "f", limits=Limits(**limits)).verdict
 
     memory = "def f():\n    return len(bytearray(100 << 20)) >> 26"
     assert (judged(memory), judged(memory, memory_mib=64)) == ("pass", "memory")
