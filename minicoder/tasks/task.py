@@ -1,20 +1,18 @@
-"""A programming task with its tests, and the HumanEval file format (JSON lines)."""
+"""A programming task in Python with its tests; `formats.py` reads and writes it."""
 
 from __future__ import annotations
 
 import ast
-import gzip
-import json
+import re
+import textwrap
 from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from minicoder.errors import UserError
-from minicoder.execution.common import decode, encode
-from minicoder.execution.sandbox import Job
-
-FIELDS = ("task_id", "prompt", "entry_point", "canonical_solution", "test")
+from minicoder.execution.common import encode
+from minicoder.execution.sandbox import Job, Sandbox
+from minicoder.execution.verdict import Result
+from minicoder.tasks.answers import fenced, program_in
 
 
 class Case(NamedTuple):
@@ -24,12 +22,19 @@ class Case(NamedTuple):
     expected: object
 
 
+def unfinished(prompt: str, language: str = "python") -> str:
+    """The request to finish a function (Coder-V2 footnote 4, in other words)."""
+    return (f"Complete this {language} function. Answer with the whole function, "
+            f"finished, in one code block.\n\n{fenced(prompt, language)}")
+
+
 @dataclass(frozen=True)
 class Task:
     """One problem: a sentence, or the beginning of a program, and what it must do.
 
-    `test` is the test program of a file that came from elsewhere; tasks made here have
-    none and render theirs from `cases`.
+    `test` is the test program of a file that came from elsewhere, `style` the way that
+    it calls (see `Job`), and `record` that file's object; tasks made here have none and
+    render theirs from `cases`. When there are cases, they are the tests.
     """
 
     task_id: str
@@ -39,11 +44,20 @@ class Task:
     canonical_solution: str
     cases: tuple[Case, ...]
     test: str = ""
+    difficulty: int = 3
+    style: str = "humaneval"
+    record: dict[str, Any] | None = field(default=None, repr=False)
 
     @property
     def begins_program(self) -> bool:
         """Whether the prompt is code to go on with, as in HumanEval."""
         return f"def {self.entry_point}" in self.prompt
+
+    @property
+    def preamble(self) -> str:
+        """What stands before the function in the prompt: imports, helpers."""
+        start = self.prompt.find(f"def {self.entry_point}")
+        return self.prompt[:max(0, start)]
 
     def program(self, completion: str) -> str:
         """The whole program that a completion of the prompt stands for."""
@@ -51,13 +65,52 @@ class Task:
 
     def job(self, completion: str) -> Job:
         """What the sandbox needs to judge a completion."""
-        return Job(self.program(completion), self.entry_point, self.cases)
+        return self.job_of(self.program(completion))
+
+    def job_of(self, program: str) -> Job:
+        """What the sandbox needs to judge a whole program."""
+        return Job(program, self.cases or self.test, self.entry_point, self.preamble,
+                   self.style)
+
+    @property
+    def question(self) -> str:
+        """What a user asks for it."""
+        return unfinished(self.prompt) if self.begins_program else self.prompt
+
+    @property
+    def reference(self) -> str:
+        """An answer that passes."""
+        if self.begins_program:
+            return fenced(self.program(self.canonical_solution))
+        return self.canonical_solution
+
+    def answered(self, answer: str) -> str:
+        """The whole program of an answer, which may be the function or its body only.
+        """
+        program = program_in(answer, defines=self.entry_point)
+        if not self.begins_program:
+            return program
+        if re.search(rf"^(async )?def {self.entry_point}\b", program, re.MULTILINE):
+            again = self.preamble.strip() in program
+            return program if again else self.preamble + program
+        return self.prompt + textwrap.indent(textwrap.dedent(program), "    ")
+
+    def grade(self, answer: str, sandbox: Sandbox) -> Result:
+        """Judges the program in an answer."""
+        job = self.job_of(self.answered(answer))
+        return sandbox.judge(job.code, job.tests, job.entry_point, job.prompt,
+                             job.style)
+
+
+def call_line(name: str, case: Case) -> str:
+    """A case as an assert, without a line end."""
+    return (f"assert {name}({', '.join(map(repr, case.arguments))}) == "
+            f"{case.expected!r}")
 
 
 def check_source(cases: Iterable[Case]) -> str:
     """The cases as HumanEval's `check(candidate)`."""
-    lines = [f"    assert candidate({', '.join(map(repr, case.arguments))}) == "
-             f"{case.expected!r}\n" for case in cases]
+    lines = [f"    {call_line('candidate', case)}\n" for case in cases]
     return "def check(candidate):\n" + ("".join(lines) or "    pass\n")
 
 
@@ -89,82 +142,3 @@ def _plain_case(line: ast.stmt) -> list[Case]:
             encode(list(case))
             return [case]
     raise ValueError("not a plain comparison")
-
-
-def to_record(task: Task) -> dict[str, Any]:
-    """A task as one HumanEval object; a sentence becomes a comment.
-
-    `family` and `cases` are additions that HumanEval's own tools ignore.
-    """
-    comment = "".join(f"# {line}\n" for line in task.prompt.split("\n"))
-    record = {"task_id": task.task_id,
-              "prompt": task.prompt if task.begins_program else comment,
-              "entry_point": task.entry_point,
-              "canonical_solution": task.canonical_solution,
-              "test": task.test or check_source(task.cases)}
-    if task.test:
-        return record
-    return record | {"family": task.family, "cases": [
-        [encode(list(arguments)), encode(expected)]
-        for arguments, expected in task.cases]}
-
-
-def from_record(record: Any) -> Task:
-    """Inverse of `to_record`; also reads HumanEval's own objects. ValueError if bad."""
-    if not isinstance(record, dict):
-        raise ValueError(f"expected an object, found {type(record).__name__}")
-    for field in FIELDS:
-        if not isinstance(record.get(field), str):
-            found = type(record[field]).__name__ if field in record else "nothing"
-            raise ValueError(f"field {field!r} must be text, found {found}")
-    if not record["entry_point"].isidentifier():
-        raise ValueError("field 'entry_point' must be the name of a function, found "
-                         f"{record['entry_point']!r}")
-    task_id, prompt, entry_point, solution, test = (record[field] for field in FIELDS)
-    if "cases" not in record:
-        family = task_id.split("/")[0]
-        return Task(task_id, family, prompt, entry_point, solution,
-                    plain_cases(test), test)
-    if not isinstance(record.get("family"), str):
-        raise ValueError("field 'family' must be text beside 'cases'")
-    try:
-        cases = tuple(Case(tuple(decode(given)), decode(expected))
-                      for given, expected in record["cases"])
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"field 'cases' must be a list of [arguments, expected]: {error}") from None
-    if f"def {entry_point}" not in prompt:
-        lines = prompt.split("\n")[:-1]
-        if not all(line.startswith("# ") for line in lines):
-            raise ValueError("field 'prompt' must be a comment or begin the program")
-        prompt = "\n".join(line[2:] for line in lines)
-    return Task(task_id, record["family"], prompt, entry_point, solution, cases)
-
-
-def write_tasks(path: Path, tasks: Iterable[Task]) -> None:
-    """Writes tasks as JSON lines that HumanEval's tools can read."""
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        for task in tasks:
-            file.write(json.dumps(to_record(task)) + "\n")
-
-
-def read_tasks(path: Path) -> list[Task]:
-    """Reads a HumanEval file, gzipped or not; UserError names file and line."""
-    try:
-        data = path.read_bytes()
-        if path.suffix == ".gz":
-            data = gzip.decompress(data)
-    except (OSError, EOFError) as error:
-        raise UserError(f"{path} cannot be read: {error}.") from None
-    tasks: dict[str, Task] = {}
-    for number, line in enumerate(data.split(b"\n"), 1):  # text may hold other breaks
-        if not line.strip():
-            continue
-        try:
-            task = from_record(json.loads(line))
-            if task.task_id in tasks:
-                raise ValueError(f"task_id {task.task_id!r} appears a second time")
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{path}, line {number}: {error}.") from None
-        tasks[task.task_id] = task
-    return list(tasks.values())
