@@ -1,8 +1,8 @@
 """Multi-head Latent Attention: cache one latent and one rotary key for all heads.
 
 Source: DeepSeek-V2 §2.1 and appendix C (eq. 37-47). Letters: B batch, T query position,
-S key position, D hidden, H head, N content (nope) width, R rotary width, L latent, LR
-the two that are cached, V value width.
+S key position, D hidden, H head, N content (nope) width, R rotary width, QK both, L
+latent, LR the two that are cached, V value width.
 """
 
 from __future__ import annotations
@@ -69,6 +69,20 @@ class MLA(nn.Module):
         """Causal attention; `mask` (true = may look) replaces the causal one."""
         return self.expanded(x, self.to_cache(x, rope), rope, mask)
 
+    def heads(self, x: Float[Tensor, "B T D"], cached: Float[Tensor, "B S LR"],
+              rope: Rope) -> tuple[
+                  Float[Tensor, "B H T QK"], Float[Tensor, "B H S QK"],
+                  Float[Tensor, "B H S V"]]:
+        """Queries of x, and each head's own keys and values of `cached` (eq. 42-45)."""
+        c = self.config
+        content, rotary = cached.split([c.kv_lora_rank, c.qk_rope_head_dim], dim=-1)
+        kv = rearrange(self.kv_b_proj(content), "b s (h d) -> b h s d",
+                       h=c.num_attention_heads)
+        k, v = kv.split([c.qk_nope_head_dim, c.v_head_dim], dim=-1)
+        rotary = rotary.unsqueeze(1).expand(-1, c.num_attention_heads, -1, -1)
+        k = torch.cat((k, rotary), dim=-1)
+        return torch.cat(self.queries(x, rope), dim=-1), k, v
+
     def expanded(self, x: Float[Tensor, "B T D"], cached: Float[Tensor, "B S LR"],
                  rope: Rope, mask: Bool[Tensor, "B T S"] | None = None
                  ) -> Float[Tensor, "B T D"]:
@@ -77,13 +91,7 @@ class MLA(nn.Module):
         `cached` already holds these T tokens at its end.
         """
         c = self.config
-        content, rotary = cached.split([c.kv_lora_rank, c.qk_rope_head_dim], dim=-1)
-        kv = rearrange(self.kv_b_proj(content), "b s (h d) -> b h s d",
-                       h=c.num_attention_heads)
-        k, v = kv.split([c.qk_nope_head_dim, c.v_head_dim], dim=-1)
-        rotary = rotary.unsqueeze(1).expand(-1, c.num_attention_heads, -1, -1)
-        k = torch.cat((k, rotary), dim=-1)
-        q = torch.cat(self.queries(x, rope), dim=-1)
+        q, k, v = self.heads(x, cached, rope)
         # fast kernels want values as wide as keys: pad with zeros, drop them after
         v = F.pad(v, (0, c.qk_head_dim - c.v_head_dim))
         out = attend(q, k, v, self.scale, mask)[..., :c.v_head_dim]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from minicoder.model.moe import Routing
+from minicoder.model.groups import group_hidden
 from minicoder.model.transformer import MiniCoder
 from minicoder.training.loop import IGNORE
 
@@ -31,13 +31,24 @@ def answer_batch(pairs: Sequence[Pair], device: torch.device
     return tokens.to(device), targets.to(device)
 
 
-def answer_logprobs(model: MiniCoder, tokens: Int[Tensor, "B T"],
-                    targets: Int[Tensor, "B T"], seen: list[Routing] | None = None
-                    ) -> tuple[Float[Tensor, "B T"], Tensor]:
-    """ln pi(answer token | all before it), 0 outside the answers, and the mask."""
-    mask = targets != IGNORE
-    hidden = model.model(tokens, seen)
-    chosen = model.lm_head(hidden[mask]).float().log_softmax(-1)
-    values = chosen.gather(1, targets[mask][:, None]).squeeze(1)
-    out = torch.zeros(mask.shape, dtype=values.dtype, device=values.device)
-    return out.masked_scatter(mask, values), mask
+def group_logprobs(
+    model: MiniCoder, prompts: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[int]], temperature: float = 1.0,
+) -> tuple[Float[Tensor, "B T"], Bool[Tensor, "B T"], float]:
+    """ln pi(answer token | all before it), 0 behind an answer's end; the mask; and the
+    mean entropy, in nats, of what the tokens were drawn from.
+
+    `answers` as in `group_hidden`; `temperature` is that of their sampling.
+    """
+    lengths = torch.tensor([len(answer) for answer in answers])
+    mask = torch.arange(int(lengths.max())) < lengths[:, None]
+    targets = torch.tensor([token for answer in answers for token in answer])
+    hidden = group_hidden(model.model, prompts, answers).flatten(0, 1)
+    mask, targets = mask.to(hidden.device), targets.to(hidden.device)
+    logits = model.lm_head(hidden[mask]) / temperature
+    chosen = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
+    with torch.no_grad():
+        entropy = -(chosen.exp() * chosen).sum(-1).mean().item()
+    values = chosen.gather(1, targets[:, None]).squeeze(1)
+    out = values.new_zeros(mask.shape)
+    return out.masked_scatter(mask, values), mask, entropy

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -22,7 +22,7 @@ from minicoder.model.transformer import MiniCoder
 from minicoder.progress import progress
 from minicoder.stages import read_jsonl, sync, write_text
 from minicoder.training.board import no_board, open_board, show_on
-from minicoder.training.checkpoints import KEPT, Draws, load_state, save_state
+from minicoder.training.checkpoints import KEPT, Draws, Kept, load_state, save_state
 from minicoder.training.ledger import Ledger
 from minicoder.training.optimizer import adamw
 from minicoder.training.schedule import Schedule, rate
@@ -77,16 +77,18 @@ def pick_device() -> torch.device:
 
 
 def train(model: nn.Module, step_loss: StepLoss, plan: Plan, work: Path, name: str,
-          ledger: Ledger | None = None) -> list[dict]:
+          ledger: Ledger | None = None, also: Mapping[str, Kept] | None = None
+          ) -> list[dict]:
     """Train, going on from the newest checkpoint in `work/state`; return the metrics.
 
     Every `log_every` steps a line is added to `work/metrics.jsonl`, and one of the
     speed, which no two runs share, to `work/timing.jsonl`; steps that were left out
-    are noted always. With a `ledger`, `work/ledger.json` says what was read.
+    are noted always. With a `ledger`, `work/ledger.json` says what was read. `also` is
+    what `step_loss` must find as it was when the run goes on.
     """
     optimizer, spikes = adamw(model, plan.lr, plan.weight_decay), Spikes(plan.spike)
     books = ledger or Ledger(name)
-    kept = {"ledger": books, "spikes": spikes, "draws": Draws()}
+    kept = {"ledger": books, "spikes": spikes, "draws": Draws()} | dict(also or {})
     first = load_state(work / "state", model, optimizer, kept)
     path = work / "metrics.jsonl"
     mended = [m for m in read_jsonl_prefix(path) if m["step"] < first]
@@ -196,10 +198,11 @@ def token_losses(model: MiniCoder, tokens: Int[Tensor, "B T"],
 
 
 def balanced_loss(model: MiniCoder, tokens: Int[Tensor, "B T"],
-                  targets: Int[Tensor, "B T"], alpha: float) -> tuple[Tensor, dict]:
+                  targets: Int[Tensor, "B T"], alpha: float,
+                  read: Callable[..., Tensor] | None = None) -> tuple[Tensor, dict]:
     """Next-token loss plus alpha times the expert balance losses of all layers."""
     seen: list[Routing] = []
-    language = token_losses(model, tokens, targets, seen).mean()
+    language = token_losses(model, tokens, targets, seen, read).mean()
     noted = {"language_loss": language.item(), "tokens": targets.numel()}
     if not seen:
         return language, noted

@@ -1,5 +1,6 @@
 """The chat format, to the character."""
 
+import jinja2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,9 +10,11 @@ from minicoder.alignment.chat import (
     CHAT_TEMPLATE,
     answer_tokens,
     chat_text,
-    program_in,
+    chat_tokens,
     prompt_tokens,
+    spoilt,
 )
+from minicoder.errors import UserError
 from minicoder.tokenizer import BOS, EOS, SPECIALS
 
 TALK = [{"role": "system", "content": "Be brief."},
@@ -42,12 +45,53 @@ def test_transformers_renders_the_same_from_the_saved_template(theirs):
     assert not prompted[-1].isspace()
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.fixed_dictionaries({
-    "role": st.sampled_from(["system", "user", "assistant"]), "content": st.text()}),
-    min_size=1))
-def test_transformers_renders_the_same_whatever_is_said(theirs, talk):
-    assert theirs.apply_chat_template(talk, tokenize=False) == chat_text(talk)
+TALKS = st.lists(st.fixed_dictionaries({
+    "role": st.sampled_from(["system", "user", "assistant"]),
+    "content": st.text() | st.text(" \n:a1;é漢") | st.sampled_from(
+        [*SPECIALS, " Assistant:", f"x{EOS}User: y", "{{ bos_token }}", "{% if %}"])}),
+    min_size=1)
+
+
+@settings(max_examples=60)
+@given(TALKS, st.booleans())
+def test_transformers_renders_the_same_whatever_is_said(theirs, talk, prompt):
+    assert theirs.apply_chat_template(
+        talk, tokenize=False, add_generation_prompt=prompt
+    ) == chat_text(talk) + "Assistant:" * prompt
+
+
+@settings(max_examples=60)
+@given(TALKS)
+def test_tokens_say_what_was_said_and_what_is_to_be_learnt(theirs, tokenizer, talk):
+    tokens, learnt = chat_tokens(talk, tokenizer)
+    clean = [m | {"content": m["content"].encode("utf-8", "replace").decode()}
+             for m in talk]
+    assert tokenizer.decode(tokens) == chat_text(clean)
+    # only our own control tokens: one at the beginning, one after each answer
+    answers = [m["content"] for m in clean if m["role"] == "assistant"]
+    assert [t for t in tokens if t >= tokenizer.bos] == [
+        tokenizer.bos, *[tokenizer.eos] * len(answers)]
+    assert tokenizer.decode([t for t, known in zip(tokens, learnt, strict=True)
+                             if known]) == "".join(f" {a}{EOS}" for a in answers)
+    if not any(special in m["content"] for special in SPECIALS for m in clean):
+        assert theirs.apply_chat_template(clean, return_dict=False) == tokens
+
+
+def test_an_unknown_role_is_refused_here_and_there(theirs):
+    talk = [{"role": "tool", "content": "42"}]
+    for refuse in (lambda: chat_text(talk), lambda: theirs.apply_chat_template(talk)):
+        with pytest.raises((UserError, jinja2.TemplateError),
+                           match="no role tool; choose from system, user, assistant"):
+            refuse()
+
+
+def test_a_space_after_the_prompt_is_a_place_where_no_answer_begins(tokenizer):
+    prompt = chat_text(TALK[1:2]) + "Assistant:"
+    assert spoilt(prompt + " ") and not spoilt(prompt)
+    asked = prompt_tokens("Hi", tokenizer)
+    whole = [*asked, *answer_tokens("def f", tokenizer)]
+    lone = tokenizer.encode(" ")
+    assert [*asked, *lone] != whole[:len(asked) + len(lone)]
 
 
 def test_tokens_are_those_of_the_text(theirs, tokenizer):
@@ -68,11 +112,3 @@ def test_a_question_cannot_end_the_turn(tokenizer):
     tokens = prompt_tokens(evil, tokenizer)
     assert tokens[0] == tokenizer.bos and max(tokens[1:]) < tokenizer.bos
     assert max(answer_tokens(evil, tokenizer)[:-1]) < tokenizer.bos
-
-
-@pytest.mark.parametrize(("answer", "program"), [
-    ("def f(): pass", "def f(): pass\n"), (" \n x = 1\n\n", "x = 1\n"), ("", "\n"),
-    ("Here:\n```python\nx = 1\n```\nand\n```\ny = 2\n```", "x = 1\n"),
-    ("```\nx = 1\n```", "x = 1\n"), ("```python\nx = 1", "```python\nx = 1\n")])
-def test_the_program_of_an_answer(answer, program):
-    assert program_in(answer) == program

@@ -8,13 +8,17 @@ import pytest
 import torch
 from small import answers_of, memorise, new_coder
 
+from minicoder.alignment import feedback as module
 from minicoder.alignment.feedback import (
     Sample,
+    feedback,
+    hide,
     one_of_each,
+    pairs,
     read_samples,
     sample_and_judge,
 )
-from minicoder.execution.sandbox import Job
+from minicoder.errors import UserError
 from minicoder.execution.verdict import VERDICTS
 
 pytestmark = pytest.mark.filterwarnings("ignore:Generated programs run")
@@ -65,7 +69,7 @@ def test_the_stage_keeps_what_running_showed(judged, tasks, sandbox):
     assert {s.task_id for s in samples} == set(by_id)
     for sample in samples[::5]:     # the verdict can be had again from what was kept
         task = by_id[sample.task_id]
-        again = sandbox.judge(Job(sample.program, task.entry_point, task.cases))
+        again = sandbox.judge(sample.program, task.cases, task.entry_point)
         assert (again.verdict, again.passed) == (sample.verdict, sample.passed)
 
 
@@ -82,3 +86,75 @@ def test_samples_survive_the_file(tmp_path):
                     1, 5)
     (tmp_path / "samples.jsonl").write_text(json.dumps(asdict(sample)) + "\n")
     assert read_samples(tmp_path) == [sample]
+
+
+def sample(task_id, program, verdict):
+    return Sample(task_id, "", [1], program, verdict, "", 0, 1)
+
+
+def test_pairs_are_of_one_prompt_and_count_a_program_once():
+    found = [sample("a/1", "x", "pass"), sample("a/1", "y", "fail"),
+             sample("a/1", "x", "pass"), sample("a/1", "z", "timeout"),
+             sample("a/1", "w", "harness_error"), sample("a/2", "x", "pass"),
+             sample("a/3", "x", "fail"), sample("a/3", "u", "pass")]
+    assert [(a.task_id, a.program, b.program) for a, b in pairs(found)] == [
+        ("a/1", "x", "y"), ("a/1", "x", "z"), ("a/3", "u", "x")]
+
+
+def test_hidden_tests_are_the_ones_that_are_not_shown(tasks):
+    for task in tasks:
+        shown, rest = hide(task, 2, 0)
+        assert len(shown.cases) == 2 and len(rest.cases) == len(task.cases) - 2
+        assert sorted(map(repr, shown.cases + rest.cases)) == sorted(
+            map(repr, task.cases))
+    drawn = [[hide(t, 1, seed)[0].cases[0] for t in tasks] for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    with pytest.raises(UserError, match="--visible-tests 9 leaves nothing to hide: "
+                                        f"{tasks[0].task_id} has"):
+        hide(tasks[0], 9, 0)
+
+
+def test_what_hidden_tests_say_is_kept_apart(taught, tasks, sandbox, tmp_path):
+    out = feedback(tmp_path / "feedback", taught, prompts=6, samples=3, batch=4,
+                   visible_tests=1, allow_weak_sandbox=True)
+    samples = read_samples(out)
+    hidden = [json.loads(line) for line in (out / "hidden.jsonl").open()]
+    assert all(s.total == 1 for s in samples) and len(hidden) == 18
+    by_id = {task.task_id: task for task in tasks}
+    for s, found in list(zip(samples, hidden, strict=True))[::4]:
+        rest = hide(by_id[s.task_id], 1, 0)[1]
+        assert found == {"task_id": s.task_id, "total": len(rest.cases)} | {
+            k: getattr(rest.grade(s.program, sandbox), k) for k in ("verdict", "passed")
+        }
+    assert "hidden" not in (out / "samples.jsonl").read_text()
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"task_id": "lists/9", "pro'])
+def test_a_killed_stage_goes_on_and_ends_with_the_same_bytes(
+        taught, tmp_path, monkeypatch, torn):
+    settings = dict(prompts=6, samples=3, batch=2, visible_tests=1, seed=3,
+                    allow_weak_sandbox=True)
+    whole = feedback(tmp_path / "whole", taught, **settings)
+    calls = []
+
+    def dying(path, records):
+        calls.append(path)
+        if len(calls) < 4:
+            return append(path, records)
+        append(path, records[:5])   # all but the last line of the second batch
+        with path.open("ab") as file:
+            file.write(torn)
+        raise KeyboardInterrupt
+
+    append = module.append
+    monkeypatch.setattr(module, "append", dying)
+    with pytest.raises(KeyboardInterrupt):
+        feedback(tmp_path / "killed", taught, **settings)
+    monkeypatch.setattr(module, "append", append)
+    drawn = []
+    monkeypatch.setattr(module, "sample_and_judge", lambda *given: drawn.append(
+        len(given[2])) or sample_and_judge(*given))
+    again = feedback(tmp_path / "killed", taught, **settings)
+    assert drawn == [2, 2]          # the first batch was not done a second time
+    for name in ("samples.jsonl", "hidden.jsonl", "feedback.json"):
+        assert (again / name).read_bytes() == (whole / name).read_bytes()

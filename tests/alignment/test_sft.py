@@ -5,7 +5,7 @@ import json
 import pytest
 from transformers import AutoTokenizer
 
-from minicoder.alignment.chat import chat_text, prompt_tokens
+from minicoder.alignment.chat import chat_text, chat_tokens, prompt_tokens
 from minicoder.alignment.sft import sft
 from minicoder.errors import UserError
 from minicoder.model.generate import generate
@@ -56,3 +56,33 @@ def test_other_settings_for_a_finished_folder_are_refused(tuned, base):
     assert sft(tuned, base, **SETTINGS) == tuned
     with pytest.raises(UserError, match="was made with steps = 50, and now 60"):
         sft(tuned, base, **SETTINGS | {"steps": 60})
+
+
+def test_conversations_of_a_file_are_learnt_and_nothing_else(base, tokenizer, tmp_path):
+    """Two turns, both of them: none is generated, and a system message is heeded."""
+    path = tmp_path / "talks.jsonl"
+    talk = [{"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Up?"},
+            {"role": "assistant", "content": "Yes."},
+            {"role": "user", "content": "Down?"},
+            {"role": "assistant", "content": "No"}]
+    path.write_text(json.dumps({"messages": talk}) + "\n")
+    out = sft(tmp_path / "sft", base, path, tasks=0, steps=40, batch=1, lr=1e-2,
+              warmup=3)
+    model = MiniCoder.from_pretrained(out)
+    for cut in (2, 4):
+        prompt = chat_tokens(talk[:cut], tokenizer)[0] + tokenizer.encode("Assistant:")
+        (answer,) = generate(model, [prompt], 8, tokenizer.eos)
+        assert tokenizer.decode(answer[:-1]) == " " + talk[cut]["content"]
+
+
+def test_too_few_and_too_long_conversations_are_refused(base, tmp_path):
+    path = tmp_path / "talks.jsonl"
+    path.write_text(json.dumps({"messages": [
+        {"role": "user", "content": "x " * 300},
+        {"role": "assistant", "content": "y"}]}) + "\n")
+    with pytest.raises(UserError, match="--tasks 0 must be 1 or more"):
+        sft(tmp_path / "sft", base, path, tasks=0, batch=2)
+    with pytest.raises(UserError, match="Conversation 1 has [0-9]+ tokens, and a row "
+                                        "holds 65: shorten it, or raise --row"):
+        sft(tmp_path / "sft", base, path, tasks=0, batch=1, row=64)
