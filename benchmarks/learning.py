@@ -19,8 +19,8 @@ from minicoder.alignment.grpo import grpo
 from minicoder.alignment.sft import sft
 from minicoder.data.packing import pack
 from minicoder.demo import WINDOW, demo
-from minicoder.evaluation.code import evaluate
 from minicoder.evaluation.compression import bits_per_byte
+from minicoder.evaluation.evaluate import evaluate
 from minicoder.evaluation.infilling import exact_match, single_line_holes
 from minicoder.evaluation.language import held_out_texts
 from minicoder.model.transformer import MiniCoder
@@ -101,7 +101,8 @@ def aligned(run: Path, base: Path, seed: int) -> None:
     model = base / "extend"
     sft(run / "sft", model, **again("sft"))
     grpo(run / "grpo", run / "sft", **again("grpo"))
-    evaluate(run / "evaluate", (model, run / "sft", run / "grpo"), **again("evaluate"))
+    evaluate((model, run / "sft", run / "grpo"), run / "evaluate",
+             names=("base", "sft", "grpo"), **again("evaluate"))
 
 
 def main(seeds: tuple[int, ...] = (0, 1, 2), out: Path = Path("runs/learning"),

@@ -13,8 +13,8 @@ from minicoder.data.corpus import build_corpus
 from minicoder.data.packing import pack
 from minicoder.data.vocabulary import train_tokenizer
 from minicoder.errors import UserError
-from minicoder.evaluation.code import evaluate
 from minicoder.evaluation.contamination import write_benchmarks
+from minicoder.evaluation.evaluate import evaluate
 from minicoder.evaluation.language import language
 from minicoder.show.report import write_report
 from minicoder.training.long_context import extend
@@ -64,8 +64,9 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0, effort: float = 1.0) -> P
     grpo(out / "grpo", out / "sft", out / "reward", tasks=some(4000, 50),
          steps=some(30), prompts=min(12, some(12)), group=min(12, some(12, 4)),
          seed=seed)
-    evaluate(out / "evaluate", (out / "extend", out / "sft", out / "grpo"),
-             tasks=some(120, 3), seed=seed)
+    evaluate((out / "extend", out / "sft", out / "grpo"), out / "evaluate",
+             names=("base", "sft", "grpo"), limit=some(120, 3), new_tokens=64,
+             seed=seed)
     report = write_report(out)
     print(f"report     {report}  ({(time.time() - began) / 60:.1f} min in this call)")
     return report

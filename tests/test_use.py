@@ -58,6 +58,12 @@ def test_completing(folder, capsys):
     assert capsys.readouterr().out == BEFORE + MIDDLE + "\n"
 
 
+def test_a_space_that_spoils_the_answer_is_warned_of(folder, capsys):
+    for prompt, warned in ((f"User: {QUESTION}\n\nAssistant: ", True), (BEFORE, False)):
+        complete(prompt, folder, new_tokens=1)
+        assert ("without that space" in capsys.readouterr().err) == warned
+
+
 def test_infilling(folder, capsys):
     infill(f"{BEFORE}<FILL>{AFTER}", folder)
     assert capsys.readouterr().out == BEFORE + MIDDLE + AFTER + "\n"

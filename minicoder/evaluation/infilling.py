@@ -1,17 +1,28 @@
-"""Single-line infilling: is the missing line written back exactly? (Coder-V2 §4.2.2)"""
+"""Infilling: is the missing line written back exactly, and does the program run?
+
+Coder-V2 §4.2.2 compares single lines; HumanEval-Infilling (arXiv 2207.14255) runs the
+program around a line, several lines or any span.
+"""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 from minicoder.data.fim import infill_prompt
 from minicoder.evaluation.intervals import wilson
+from minicoder.execution.sandbox import Sandbox
+from minicoder.execution.verdict import Result
 from minicoder.model.generate import generate
 from minicoder.model.transformer import MiniCoder
 from minicoder.progress import progress
+from minicoder.tasks.records import read_records, text_field
 from minicoder.tokenizer import Tokenizer
+
+SPAN = ("prompt", "canonical_solution", "suffix")   # what a file calls a hole's pieces
 
 
 @dataclass(frozen=True)
@@ -21,6 +32,60 @@ class Hole:
     prefix: str
     middle: str
     suffix: str
+
+
+@dataclass(frozen=True)
+class Span:
+    """A span cut out of a right program; an answer passes when the program does."""
+
+    task_id: str
+    family: str
+    hole: Hole
+    entry_point: str
+    test: str
+    difficulty: int = 3
+
+    @property
+    def question(self) -> str:
+        """The program with its hole."""
+        return f"{self.hole.prefix}<FILL>{self.hole.suffix}"
+
+    @property
+    def reference(self) -> str:
+        """What was cut out."""
+        return self.hole.middle
+
+    @property
+    def one_line(self) -> bool:
+        """Whether one whole line is missing: then the answer's first line counts."""
+        return self.family.startswith("SingleLine")
+
+    def filled(self, answer: str) -> str:
+        """The program with the answer in its hole."""
+        if self.one_line:
+            answer = answer.lstrip("\n").split("\n")[0] + "\n"
+        return self.hole.prefix + answer + self.hole.suffix
+
+    def exact(self, answer: str) -> bool:
+        """Whether the answer is what was cut out, spaces around it apart."""
+        said = first_line(answer) if self.one_line else answer.strip()
+        return said == self.hole.middle.strip()
+
+    def grade(self, answer: str, sandbox: Sandbox) -> Result:
+        """Runs the filled program's tests."""
+        return sandbox.judge(self.filled(answer), self.test, self.entry_point)
+
+
+def read_spans(path: Path) -> list[Span]:
+    """The tasks of a HumanEval-Infilling file; UserError names file and line."""
+    def make(record: dict[str, Any], number: int) -> Span:
+        task_id, entry_point, test = (
+            text_field(record, name) for name in ("task_id", "entry_point", "test"))
+        pieces = [record.get(name) for name in SPAN]
+        if not all(isinstance(piece, str) for piece in pieces):
+            raise ValueError(f"fields {', '.join(SPAN)} must be text")
+        return Span(task_id, task_id.split("/")[0], Hole(*pieces), entry_point, test)
+    return read_records(path, make)
 
 
 def single_line_holes(texts: Sequence[str], count: int, lines: int = 2, seed: int = 0,

@@ -12,12 +12,10 @@ from minicoder.evaluation.compression import (
     xz_bits_per_byte,
 )
 from minicoder.evaluation.infilling import exact_match, single_line_holes
-from minicoder.evaluation.needle import needle_grid
+from minicoder.evaluation.needle import DEPTHS, needle_grid
 from minicoder.model.transformer import MiniCoder
 from minicoder.stages import stage, write_json
 from minicoder.training.loop import pick_device
-
-DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def held_out_texts(corpus: Path, kind: str, most_bytes: int) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -12,9 +13,50 @@ from minicoder.data.needles import (
     tokenized_lines,
     without_rivals,
 )
+from minicoder.execution.sandbox import Sandbox
+from minicoder.execution.verdict import Result
 from minicoder.model.transformer import MiniCoder
 from minicoder.progress import progress
+from minicoder.tasks.item import compared
 from minicoder.tokenizer import Tokenizer
+
+DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True)
+class Needle:
+    """A needle as a task: text that ends with the question, and the letter it asks for.
+
+    `tokens` is the text for one tokenizer, since that decides how much a window holds.
+    """
+
+    task_id: str
+    tokens: tuple[int, ...]
+    question: str
+    reference: str
+    difficulty: int
+    family: str = "needle"
+
+    def grade(self, answer: str, sandbox: Sandbox) -> Result:
+        """Compares the first character; runs nothing."""
+        return compared(answer[:1] == self.reference, answer[:1], self.reference)
+
+
+def needles(tokenizer: Tokenizer, text: str, window: int, count: int, seed: int
+            ) -> list[Needle]:
+    """`count` needles at five depths in turn, in texts of an eighth, a quarter, a half
+    and the whole of a window (difficulty 1 to 4); one token is left for the answer.
+    """
+    lines = without_rivals(tokenizer, tokenized_lines(tokenizer, text))
+    found = []
+    for i in range(count):
+        size, draw = i // len(DEPTHS) % 4, random.Random(f"{seed} needle {i}")
+        ids, (answer,) = needle_tokens(tokenizer, lines, window >> (3 - size),
+                                       DEPTHS[i % len(DEPTHS)], draw)
+        found.append(Needle(f"needle/{i}", tuple(ids[:answer]),
+                            tokenizer.decode(ids[1:answer]),
+                            tokenizer.decode(ids[answer:]), size + 1))
+    return found
 
 
 @torch.no_grad()

@@ -1,17 +1,26 @@
 """Infilling: holes that join to the file, and a model that knows it by heart."""
 
+import random
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small import new_coder
 
+from minicoder.errors import UserError
 from minicoder.evaluation.infilling import (
     Hole,
     exact_match,
     first_line,
     infill_lines,
+    read_spans,
     single_line_holes,
 )
+from minicoder.execution.sandbox import Sandbox
+from minicoder.tasks.item import grade_many
+
+pytestmark = pytest.mark.filterwarnings("ignore:Generated programs run")
 
 
 @settings(deadline=None)
@@ -83,3 +92,46 @@ def test_holes_beyond_the_window_are_left_out(filler, tokenizer, holes):
 def test_batches_change_no_answer(filler, tokenizer, holes):
     assert infill_lines(filler, tokenizer, holes, True, batch=1) == infill_lines(
         filler, tokenizer, holes, True, batch=3)
+
+
+# --- spans that are judged by running
+
+FILES = {"SingleLineInfilling": 1033, "MultiLineInfilling": 5815,
+         "RandomSpanInfilling": 1640, "RandomSpanInfillingLight": 164}
+
+
+def spans(name):
+    path = Path(__file__).parents[3] / "shared/data/humaneval" / (
+        f"HumanEval-{name}.jsonl.gz")
+    if not path.exists():
+        pytest.skip(f"{path.name} does not lie beside the repository")
+    return read_spans(path)
+
+
+@pytest.mark.parametrize(("name", "count"), FILES.items())
+def test_public_spans_join_to_programs(name, count):
+    found = spans(name)
+    assert len({one.task_id for one in found}) == len(found) == count
+    for one in found:
+        compile(one.filled(one.reference), one.task_id, "exec")
+        assert one.exact(one.reference)
+        assert one.one_line == (name == "SingleLineInfilling")
+        assert not one.one_line or one.filled(
+            one.reference + "more\n") == one.filled(one.reference)
+
+
+def test_public_spans_pass_when_filled_right():
+    part = [one for name in FILES for one in random.Random(0).sample(spans(name), 3)]
+    with Sandbox(workers=2, allow_weak=True) as sandbox:
+        right = grade_many(part, [one.reference for one in part], sandbox)
+        wrong = grade_many(part, ["    return (\n"] * len(part), sandbox)
+    assert {result.verdict for result in right} == {"pass"}
+    assert "pass" not in {result.verdict for result in wrong}
+
+
+def test_a_broken_file_of_spans_is_named(tmp_path):
+    path = tmp_path / "spans.jsonl"
+    path.write_text('{"task_id": "SingleLineInfilling/0", "entry_point": "f", '
+                    '"test": "x", "canonical_solution": "y", "prompt": "a"}\n')
+    with pytest.raises(UserError, match="spans.jsonl, line 1: fields prompt, "):
+        read_spans(path)
