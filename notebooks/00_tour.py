@@ -442,25 +442,27 @@ tuned = do(sft, "sft", base, steps=200, tasks=3000, lr=4e-3)
 assert read_jsonl(tuned / "metrics.jsonl")[-1]["language_loss"] < 1.5
 
 # %% [markdown]
-# Is a program right? We run it. The sandbox bounds time, memory and output, and
-# compares the results on the outside, where the program cannot reach. Here it judges
-# three programs that we know:
+# Is a program right? We run it, locked in: the sandbox bounds time, memory and output,
+# hides your files and the network, and compares the results on the outside, where the
+# program cannot reach. Here it judges three programs that we know:
 
 # %%
 from minicoder.execution.sandbox import Sandbox
 
 warnings.filterwarnings("ignore", "Generated programs run")  # said in the text below
-sandbox = Sandbox()
+sandbox = Sandbox()  # sandbox.tier says how strong its walls are
 for title, program in {
         "right": task.canonical_solution,
         "plausible": family_of("lists").bugs(task)[0],
         "cut off": "def solve(a:\n"}.items():
-    result = sandbox.judge(task.job(program))
+    result = task.grade(program, sandbox)
     print(f"{title:<10}{result.verdict:<13}{result.passed} of {result.total} cases")
 
 # %% [markdown]
-# > **Note.** `sandbox.tier` says how strong the walls are. In the tier `weak`, a
-# > program is bounded but can read your files: run only what you would run yourself.
+# > **Note.** On Linux the walls are namespaces or Landlock; before they are used,
+# > programs that try to escape must fail. Where there are no such walls, as on macOS,
+# > `Sandbox()` refuses: `Sandbox(allow_weak=True)` bounds a program, and no more.
+# > `python -m minicoder sandbox doctor` shows what your machine offers.
 #
 # Now programs that our model sampled, with their verdicts:
 
@@ -580,11 +582,13 @@ plt.show()
 # we asked only 50 tasks.
 
 # %% tags=["nbval-ignore-output"]
-from minicoder.evaluation.code import evaluate
+from minicoder.evaluation.evaluate import evaluate
 
 stages = {"base": base, "sft": tuned, "grpo": reinforced}
-scores = read_json(do(evaluate, "evaluate", tuple(stages.values()), tuple(stages),
-                      tasks=50, samples=4) / "scores.json")
+scores = read_json(do(
+    lambda out, *models, **settings: evaluate(models, out, **settings), "evaluate",
+    *stages.values(), names=tuple(stages), limit=50, samples=4, new_tokens=64,
+) / "scores.json")
 pass_1 = {row["name"]: row["pass@1"] for row in scores["rows"]}
 for name, found in pass_1.items():
     print(f"{name:<5} pass@1 {found['value']:4.0%}, 95 % interval "
