@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from common import OUT_OF_MEMORY
 from confinement import LINUX, Weak
 
+LOCKED = b"!"  # the word to the worker; anything else says what went wrong
 DESCRIPTORS = {"commands": 1024}  # a compiler opens many files; for the others 64
 
 
@@ -42,9 +43,13 @@ def bound(limits: dict[str, float], processes: int, descriptors: int) -> None:
 
 def start(
     work: Callable[..., None], role: str, output: int, sockets: list[int], folder: str,
-    limits: dict[str, Any], cage: Weak,
+    limits: dict[str, Any], cage: Weak, word: int,
 ) -> NoReturn:
-    """Becomes the program's process: leader of its own session, then the work."""
+    """Becomes the program's process: leader of its own session, then the work.
+
+    Writes one word to the worker before the program can: a lock that fails is not the
+    program's fault.
+    """
     status = 1
     try:
         os.setsid()
@@ -53,9 +58,15 @@ def start(
         os.dup2(output, 2)
         os.close(output)
         random.seed(0)  # equal programs get equal verdicts
-        cage.lock(role, folder, limits)
-        bound(limits, int(limits["processes"]) + cage.present,
-              DESCRIPTORS.get(role, 64))
+        try:
+            cage.lock(role, folder, limits)
+            bound(limits, int(limits["processes"]) + cage.present,
+                  DESCRIPTORS.get(role, 64))
+        except OSError as error:
+            os.write(word, str(error).encode())
+            raise
+        os.write(word, LOCKED)
+        os.close(word)
         work(*(socket.socket(fileno=number) for number in sockets))
         status = 0
     except MemoryError:

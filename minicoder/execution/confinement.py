@@ -24,6 +24,7 @@ LINUX = sys.platform == "linux"
 LIBC = ctypes.CDLL(None)
 PDEATHSIG, DUMPABLE, SUBREAPER, NO_NEW_PRIVS = 1, 4, 36, 38  # prctl(2)
 NEW_IPC, NEW_NET = 0x08000000, 0x40000000  # unshare(2)
+PAGE = os.sysconf("SC_PAGE_SIZE")
 THROWAWAY_UIDS = range(61184, 65520)  # systemd's range for dynamic users
 
 
@@ -37,12 +38,13 @@ class Weak:
         self.uid = throwaway_uid()
         self.present = 0 if self.uid is not None else own_tasks()
         self.hello: dict[str, Any] = {"tier": self.tier, "uid": self.uid,
-                                      "network": "open", "orphans": "may survive",
-                                      "commands": True}
+                                      "network": "open", "orphans": "may survive"}
         self.enter()
 
     def enter(self) -> None:
         """Takes from the worker what its programs shall not have; OSError."""
+        if self.tier == "weak" and self.uid is None and os.getuid() == 0:
+            raise OSError("programs would run as root")
         if LINUX and LIBC.prctl(SUBREAPER, 1, 0, 0, 0) == 0:
             self.hello["orphans"] = "killed"
         if self.uid is not None:
@@ -67,8 +69,13 @@ class Weak:
             return
         if self.uid is not None:
             become(self.uid)
+        namespaces.drop_capabilities()
         LIBC.prctl(NO_NEW_PRIVS, 1, 0, 0, 0)
         LIBC.prctl(PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # after setuid, which clears it
+
+    def held_mib(self) -> float:
+        """What the processes of a program hold together; 0 where it is not known."""
+        return 0.0
 
     def end(self, pid: int, patience_s: float = 5.0) -> None:
         """Kills the program's group, then every orphan handed to the worker."""
@@ -106,18 +113,13 @@ class Landlock(Weak):
                                               ("zero", "random", "urandom")])
         self.devices = opened(["/dev/null", "/dev/full"])
         self.filters = {forks: seccomp.build(forks) for forks in (False, True)}
-        # Without scopes a compiler's processes could signal others of the same user.
-        self.hello["commands"] = self.version >= landlock.SCOPES
         super().enter()
         self.hello |= {"landlock": self.version, "network": "none"}
 
     def lock(self, role: str, folder: str, limits: dict[str, float]) -> None:
         """Confines this process; only the role "commands" may start others."""
         super().lock(role, folder, limits)
-        room = opened([folder])
-        landlock.restrict(self.opened, self.devices + room, self.version)
-        for descriptor in self.opened + self.devices + room:
-            os.close(descriptor)
+        landlock.restrict(self.opened, self.devices + opened([folder]), self.version)
         seccomp.install(self.filters[role == "commands"])
         if role != "commands":
             seccomp.install(seccomp.signals_to(os.getpid()))
@@ -134,15 +136,18 @@ class Namespaces(Weak):
 
     def enter(self) -> None:
         """Moves this worker into its namespaces; another process waits outside."""
+        # What is readable may lie in /tmp; a scratch there would hide it.
+        hidden = any(path.startswith("/tmp/") for path in self.readable)
+        self.room = "/room" if hidden else "/tmp"
         self.filter = seccomp.build(forks=True)
         self.hello["pid"] = namespaces.enter(self.uid, self.inside)
         self.owner = os.getuid() if self.uid is None else self.uid
         self.alone()
 
     def inside(self) -> None:
-        """The first steps of process 1: ends with its host, replaces its files."""
+        """The first steps of process 1: ends with its parent, replaces its files."""
         LIBC.prctl(PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        namespaces.view(self.folder, self.readable)
+        namespaces.view(self.folder, self.readable, self.room)
 
     def alone(self) -> None:
         """Notes what holds for a worker that is process 1."""
@@ -153,16 +158,27 @@ class Namespaces(Weak):
 
     def prepare(self) -> str:
         """The folder that will be the program's alone once it is locked in."""
-        return "/tmp"
+        return self.room
 
     def lock(self, role: str, folder: str, limits: dict[str, float]) -> None:
         """Confines this process; only the role "commands" sees its processes."""
-        namespaces.scratch(limits["disk_mib"], self.owner)
+        namespaces.scratch(folder, limits["disk_mib"], self.owner)
         if role != "commands" and os.path.exists("/proc/self"):
             namespaces.detach("/proc")
         super().lock(role, folder, limits)
-        namespaces.drop_capabilities()
         seccomp.install(self.filter)
+
+    def held_mib(self) -> float:
+        """Beyond what they have from the worker; what two share counts twice."""
+        pages = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{pid}/statm") as file:
+                    pages.append(int(file.read().split()[1]))  # resident ones
+            except OSError:  # it has just ended
+                continue
+        mine = pages[0] if pages else 0  # the worker is process 1
+        return sum(max(0, n - mine) for n in pages) * PAGE / (1 << 20)
 
     def end(self, pid: int, patience_s: float = 5.0) -> None:
         """Kills every other process here, at once and without a race; reaps them."""
@@ -195,6 +211,7 @@ class Bubblewrap(Namespaces):
             raise OSError("bwrap has made no process namespace")
         if os.getuid() == 0:
             raise OSError("programs would run as root there")
+        LIBC.prctl(PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # when bwrap itself is killed
         self.uid, self.version = None, landlock.abi()
         self.filter = seccomp.build(forks=True)
         self.alone()

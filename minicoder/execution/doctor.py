@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from pathlib import Path
 from typing import Literal
 
 from tyro.conf import Positional
@@ -22,6 +21,9 @@ HELP = {
     "bwrap": "apt install bubblewrap, and an ordinary user",
     "landlock": "Linux 5.13 or later, landlock among its security modules (lsm=)",
 }
+MEMORY = (
+    "Memory is bounded for each process and, in namespaces and bwrap, ten times a "
+    "second for all processes of a program. Control groups are not used.")
 ADVICE = (
     "No tier is proof against an error of the kernel. For programs of strangers put "
     "the whole run into gVisor (its runsc) or a virtual machine, and use a tier in it.")
@@ -33,18 +35,6 @@ def tried(tier: str) -> dict[str, str]:
         return probe(tier)
     except (HarnessError, OSError):
         return {}
-
-
-def groups() -> str:
-    """The control groups (version 2) that could bound memory and processes together."""
-    place = Path("/sys/fs/cgroup/cgroup.controllers")
-    if not place.is_file():
-        return "no version 2: memory is bounded for each process, not for a program"
-    found = {"memory", "pids"} & set(place.read_text().split())
-    writable = os.access(place.parent / "cgroup.procs", os.W_OK)
-    return (f"version 2 with {' and '.join(sorted(found)) or 'neither memory nor pids'}"
-            f", {'writable' if writable else 'not ours to write'}; not used: memory is "
-            "bounded for each process")
 
 
 def lines() -> list[str]:
@@ -65,7 +55,7 @@ def lines() -> list[str]:
                  for answers in found.values()]
         met = found.get(used, {}).get(name, "").removeprefix(HELD).lstrip(": ")
         said.append(f"  {name:<34}" + "".join(f"{mark:<12}" for mark in marks) + met)
-    return said + ["", f"Control groups: {groups()}",
+    return said + ["", MEMORY,
                    f"Python {platform.python_version()} at {sys.executable}, "
                    f"{platform.system()} {platform.release()} {platform.machine()}, "
                    f"user {os.getuid()}", "", ADVICE]

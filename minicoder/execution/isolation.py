@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import sysconfig
 from functools import cache
 from glob import glob
 from pathlib import Path
@@ -20,20 +21,24 @@ SYSTEM = ("/usr", "/bin", "/sbin", "/lib*", "/opt", "/nix/store", "/etc/alternat
 BWRAP_DISK = 256 << 20  # bytes of a worker's scratch there: it cannot be set for a job
 BWRAP = ("--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc",
          "--unshare-uts", "--unshare-cgroup-try", "--cap-drop", "ALL", "--as-pid-1",
-         "--die-with-parent", "--new-session", "--proc", "/proc")
+         "--new-session", "--proc", "/proc")  # it ends when its host's socket does
 
 
 @cache
 def readable() -> tuple[str, ...]:
     """What programs may read: the system's programs, this Python, the languages' tools.
 
-    Links stay links; what lies inside another one of the list is left out.
+    Links stay links; what lies inside another one of the list is left out, and so is
+    what holds this user's home.
     """
-    found = {path for pattern in SYSTEM for path in glob(pattern)}
+    found = {languages.folder(path, "") for pattern in SYSTEM for path in glob(pattern)}
     found |= set(languages.readable())
-    found |= {os.path.realpath(p) for p in (sys.base_prefix, sys.base_exec_prefix)}
-    return tuple(sorted(path for path in found - {"/"} if not any(
-        str(above) in found - {"/"} for above in Path(path).parents)))
+    found |= {languages.folder(os.path.realpath(p), sysconfig.get_path(library))
+              for p, library in ((sys.base_prefix, "stdlib"),
+                                 (sys.base_exec_prefix, "platstdlib"))}
+    found -= {"/", ""}
+    return tuple(sorted(path for path in found if not any(
+        str(above) in found for above in Path(path).parents)))
 
 
 def shown() -> list[str]:

@@ -24,7 +24,7 @@ from minicoder.execution.verdict import Limits
 COMPILE = Limits(cpu_s=30, wall_s=90, memory_mib=1024, disk_mib=128, files_mib=64)
 PLAIN = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "{here}",
          "TMPDIR": "{here}", "OPENSSL_CONF": "/dev/null"}  # Node insists on reading it
-SYSTEM = ("/usr/", "/bin/", "/lib", "/opt/")  # where every user may go
+SYSTEM = ("/usr/", "/bin/", "/lib")  # where every user may go
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,14 @@ def folders(language: str) -> list[str]:
     found = [path for pattern in named(language).folders for path in glob(pattern)]
     for path in tools(language).values():
         if not path.startswith(SYSTEM):
-            found.append(str(Path(path).parents[1]))  # bin's neighbours: lib, share
+            found.append(folder(str(Path(path).parents[1]), path))  # bin, lib, share
     return sorted(set(found))
+
+
+def folder(place: str, less: str) -> str:
+    """A folder to show to programs, or less of it when this user's home lies there."""
+    home = Path(os.path.realpath(os.path.expanduser("~")))
+    return less if home.is_relative_to(place) else place
 
 
 @cache

@@ -123,21 +123,21 @@ def enter(lent: int | None, prepare: Callable[[], None]) -> int:
     raise SystemExit(os.waitpid(pid, 0)[1] != 0)
 
 
-def view(place: str, readable: Iterable[str]) -> None:
+def view(place: str, readable: Iterable[str], room: str = "/tmp") -> None:
     """Replaces the files this process sees; OSError.
 
     Left are `readable`, read-only, a few devices, the processes of this namespace under
-    /proc, and /tmp, which is empty. `place` is any empty folder.
+    /proc, and `room`, which is empty. `place` is any empty folder.
     """
     mount("none", "/", "none", RECURSIVE | PRIVATE)
     mount("tmpfs", place, "tmpfs", NO_SETUID | NO_DEVICES, "mode=755,size=1m")
-    for folder in ("proc", "tmp", "dev"):
-        os.mkdir(f"{place}/{folder}", 0o755)
+    for folder in ("/proc", room, "/dev"):
+        os.mkdir(place + folder, 0o755)
     for path in readable:
         show(path, place)
     for name in DEVICES:
         show(f"/dev/{name}", place)
-    for name, target in (("shm", "/tmp"), ("fd", "/proc/self/fd")):
+    for name, target in (("shm", room), ("fd", "/proc/self/fd")):
         os.symlink(target, f"{place}/dev/{name}")
     mount_proc(f"{place}/proc")
     os.chdir(place)
@@ -179,10 +179,10 @@ def mount_proc(target: str) -> None:
     protect(target, READ_ONLY)
 
 
-def scratch(mebibytes: float, owner: int) -> None:
-    """Gives this process its own /tmp of bounded size, gone with its last process."""
+def scratch(place: str, mebibytes: float, owner: int) -> None:
+    """Gives this process a folder of its own, bounded, gone with its last process."""
     check(LIBC.unshare(NEW_MOUNTS), "unshare")
-    mount("tmpfs", "/tmp", "tmpfs", NO_SETUID | NO_DEVICES,
+    mount("tmpfs", place, "tmpfs", NO_SETUID | NO_DEVICES,
           f"mode=700,uid={owner},gid={owner},nr_inodes=4096,"
           f"size={int(mebibytes * 1024)}k")
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from minicoder.errors import UserError
 from minicoder.execution.tiers import WARNING, choose_tier
 from minicoder.execution.verdict import Ending, Limits
 from minicoder.execution.workers import HarnessError, Seat
@@ -28,6 +29,8 @@ class Pool:
         self, workers: int | None = None, require: str | None = None,
         allow_weak: bool = False, limits: Limits | None = None,
     ) -> None:
+        if workers is not None and workers < 1:
+            raise UserError(f"workers is {workers}; it must be at least 1.")
         self.tier, self.probed = choose_tier(require, allow_weak)
         mine = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
         self.workers = workers or len(mine(0))

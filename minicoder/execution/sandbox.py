@@ -81,8 +81,13 @@ def refusal(job: Job) -> str:
 def prepare(job: Job) -> tuple[list[Any], list[tuple[str, Any]]]:
     """What the program gets to see, and what the host keeps: calls, expected values."""
     try:
-        given = [encode(tuple(arguments)) for arguments, _ in job.tests]
-        wanted = [encode(expected) for _, expected in job.tests]
+        pairs = [(tuple(arguments), expected) for arguments, expected in job.tests]
+    except (TypeError, ValueError):
+        raise UserError(f"A test of {job.entry_point!r} is no pair (arguments, "
+                        "expected result).") from None
+    try:
+        given = [encode(arguments) for arguments, _ in pairs]
+        wanted = [encode(expected) for _, expected in pairs]
     except TypeError as error:
         raise UserError(
             f"A test of {job.entry_point!r} holds {error}; arguments and expected "

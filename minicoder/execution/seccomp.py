@@ -1,8 +1,8 @@
 """System calls that no program needs, refused by the kernel: a seccomp filter.
 
 A deny-list, so that ordinary programs and compilers work: whatever reaches other
-processes, mounts, namespaces, the network, shared memory of System V, keys, the clock,
-or doors of the kernel with a record of holes (io_uring, bpf, userfaultfd, perf).
+processes, mounts, namespaces, the network, memory that belongs to no process, keys, the
+clock, or doors of the kernel with a record of holes (io_uring, bpf, userfaultfd, perf).
 Standard library only: the worker loads this file by its bare name.
 """
 
@@ -35,6 +35,7 @@ REFUSED = {
     "fsmount": (432, 432), "fspick": (433, 433), "mount_setattr": (442, 442),
     "unshare": (272, 97), "setns": (308, 268), "shmget": (29, 194),
     "semget": (64, 190), "msgget": (68, 186), "mq_open": (240, 180),
+    "memfd_create": (319, 279), "memfd_secret": (447, 447),
     "socket": (41, 198), "name_to_handle_at": (303, 264),
     "open_by_handle_at": (304, 265), "fanotify_init": (300, 262), "swapon": (167, 224),
     "swapoff": (168, 225), "reboot": (169, 142), "kexec_load": (246, 104),
@@ -49,11 +50,13 @@ ONLY_X86 = {"iopl": 172, "ioperm": 173, "modify_ldt": 154, "uselib": 134, "ustat
 OTHERS = {  # judged by their arguments, or refused in one mode only
     "clone": (56, 220), "clone3": (435, 435), "prlimit64": (302, 261),
     "sched_setaffinity": (203, 122), "ioctl": (16, 29), "kill": (62, 129),
-    "tkill": (200, 130), "tgkill": (234, 131)}
+    "tkill": (200, 130), "tgkill": (234, 131), "fcntl": (72, 25)}
 FORKS_X86 = {"fork": 57, "vfork": 58}
 NEW_NAMESPACES = 0x7E020000  # every CLONE_NEW* flag of clone(2)
 THREAD = 0x00010000  # CLONE_THREAD
 TERMINAL = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX: type into somebody's terminal
+OWNER = (0x8901, 0x8902)  # FIOSETOWN, SIOCSPGRP: have the kernel signal any process
+SET_OWNER = (8, 15)  # F_SETOWN, F_SETOWN_EX: the same by fcntl(2)
 X32 = 0x40000000  # bit of the numbers of the x32 interface
 LOAD, EQUAL, ATLEAST, ANYBIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # BPF
 ALLOW, KILL = 0x7FFF0000, 0x80000000  # SECCOMP_RET_*
@@ -105,8 +108,9 @@ def build(forks: bool) -> bytes:
                       *(() if forks else (step(ANYBIT, THREAD, 1, 0), refuse())))]
     for name in ("prlimit64", "sched_setaffinity"):  # a process may set its own only
         parts += [guarded(name, 0, step(EQUAL, 0, 1, 0), refuse())]
-    parts += [guarded("ioctl", 1, *(step(EQUAL, request, 0, 1) + refuse()
-                                    for request in TERMINAL))]
+    for name, requests in (("ioctl", TERMINAL + OWNER), ("fcntl", SET_OWNER)):
+        parts += [guarded(name, 1, *(step(EQUAL, request, 0, 1) + refuse()
+                                     for request in requests))]
     return b"".join(parts) + step(RETURN, ALLOW)
 
 

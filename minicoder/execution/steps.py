@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from minicoder.errors import UserError
+from minicoder.execution import landlock
 from minicoder.execution.common import pack, unpack
 from minicoder.execution.languages import COMPILE, PLAIN, Language, closed, named, tools
 from minicoder.execution.pool import Pool
@@ -176,6 +177,11 @@ def perform(
         raise UserError(
             f"{shut[0]} lies where only root may go, and programs do not run as root; "
             f"install the Debian package {' '.join(row.tools.values())} instead.")
+    if sandbox.tier == "landlock" and landlock.abi() < landlock.SCOPES:
+        raise UserError(
+            "Compilers and the programs they make need processes of their own, which "
+            "the tier landlock keeps from others' from version 6 of Landlock on (Linux "
+            f"6.12); this kernel has version {landlock.abi()}.")
     request, together = plan(row, sources, stdins, limits, token)
     steps: list[Step] = []
     try:
@@ -194,4 +200,6 @@ def perform(
         return steps, "output", "wrote too much in all steps together"
     if ending.stopped_by == "wall":
         return steps, "timeout", "all steps together took too long"
+    if ending.stopped_by == "memory":
+        return steps, "memory", "all its processes together needed too much"
     return steps, "crash", "ended the process that watched it"

@@ -15,7 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from minicoder.execution.common import OUT_OF_MEMORY
+from minicoder.errors import UserError
+from minicoder.execution.common import MAX_FRAME, OUT_OF_MEMORY
 from minicoder.execution.compare import same, show
 
 VERDICTS = ("pass", "fail", "error", "syntax_error", "timeout", "memory", "output",
@@ -23,7 +24,9 @@ VERDICTS = ("pass", "fail", "error", "syntax_error", "timeout", "memory", "outpu
 MODES = ("apart", "in_place", "shared")
 MESSAGE_LENGTH = 300
 MAX_FAILURES = 20
-SCRATCH = re.compile(r"(/[\w.-]+)*/minicoder-\w+(/\d+)?/?")  # a program's folder
+# A program's folder. It begins where a path does: looked for at each "/" of a text that
+# is hostile it would take quadratic time.
+SCRATCH = re.compile(r"(?<![\w./-])(/[\w.-]+)*/minicoder-\w+(/\d+)?/?")
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,9 @@ class Limits:
 
     CPU time is what judges an endless loop; wall time is for sleepers only and should
     be several times as long, or the verdict depends on the machine's other work.
+    Memory is that of one process, and in namespaces and bwrap that of a program's
+    processes together, where what two of them share counts twice. Files together are
+    bounded in namespaces only: 256 MiB in bwrap, not at all in landlock and weak.
     """
 
     cpu_s: float | int = 3
@@ -42,6 +48,11 @@ class Limits:
     files_mib: int = 4
     processes: int = 16
     output_kib: int = 64
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not 0 < value < 1 << 32:  # nan fails too
+                raise UserError(f"The limit {name} is {value}; it must be above 0.")
 
 
 @dataclass(frozen=True)
@@ -76,7 +87,7 @@ class Ending:
     output: bytes
     flooded: bool  # it sent more than it may
     status: int  # of wait(2)
-    stopped_by: str  # "", "wall" or "host"
+    stopped_by: str  # "", "wall", "memory" or "host"
     cpu_ms: float
     wall_ms: float
     peak_mib: float
@@ -86,7 +97,7 @@ def clean(text: str, length: int = MESSAGE_LENGTH) -> str:
     """Cuts text, drops scratch folders, replaces what could steer a terminal."""
     text = SCRATCH.sub("", text)
     text = text[:length] + ("…" if len(text) > length else "")
-    safe = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e]", "�", text)
+    safe = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]", "�", text)
     return safe.encode("utf-8", "replace").decode()
 
 
@@ -103,6 +114,8 @@ def read_answers(data: bytes) -> Iterator[tuple[str, Any]]:
         if len(data) < start + 4:
             raise ValueError("a cut frame")
         (size,) = struct.unpack_from(">I", data, start)
+        if size > MAX_FRAME:  # a list takes thirty times the bytes that write it
+            raise ValueError("too long a frame")
         body = data[start + 4:start + 4 + size]
         start += 4 + size
         try:
@@ -143,6 +156,8 @@ def stopped(ending: Ending, limits: Limits) -> tuple[str, str] | None:
         return "output", f"wrote more than {limits.output_kib:g} KiB"
     if ending.stopped_by == "wall":
         return "timeout", f"ran longer than {limits.wall_s:g} s"
+    if ending.stopped_by == "memory":
+        return "memory", f"its processes needed more than {limits.memory_mib:g} MiB"
     if (code in (-signal.SIGPROF, -signal.SIGXCPU)
             or code == -signal.SIGKILL and ending.cpu_ms >= 1000 * limits.cpu_s):
         return "timeout", f"used more than {limits.cpu_s:g} s of CPU time"

@@ -27,6 +27,7 @@ from minicoder.execution.verdict import Ending, Limits, settle, settle_tests
 MAX_ANSWERS = 32 << 20  # bytes of all answers of a program
 PATIENCE_S = 10.0  # beyond the wall limit: then the worker itself hangs
 START_S = 60.0  # for a worker to start, on a machine that is busy
+LEAVE_S = 2.0  # for a worker to end what its program has left, and itself
 GRACE_S = 2.0  # for a program to leave when its tests have ended, or the reverse
 CHECK_EVERY = 1000  # jobs
 KNOWN = "def right(n):\n    return n + 1\n"  # a program that must pass
@@ -52,25 +53,32 @@ class Worker:
         self.folder = tempfile.mkdtemp(prefix="minicoder-")
         self.control, theirs = socket.socketpair()
         library = {k: v for k, v in os.environ.items() if k == "LD_LIBRARY_PATH"}
-        self.process = subprocess.Popen(
-            command(self.tier, theirs.fileno(), self.folder),
-            env=library | {"PYTHONHASHSEED": "0"}, stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, pass_fds=[theirs.fileno()], cwd=self.folder,
-            start_new_session=True)  # Ctrl-C is the host's affair
-        theirs.close()
+        try:
+            self.process = subprocess.Popen(
+                command(self.tier, theirs.fileno(), self.folder),
+                env=library | {"PYTHONHASHSEED": "0"}, stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL, pass_fds=[theirs.fileno()], cwd=self.folder,
+                start_new_session=True)  # Ctrl-C is the host's affair
+        except OSError:
+            self.control.close()
+            os.rmdir(self.folder)
+            raise
+        finally:
+            theirs.close()
         self.control.settimeout(START_S)
         self.report = self.receive()
-        if "refused" in self.report:
-            raise HarnessError(f"the worker was refused: {self.report['refused']}")
 
     def receive(self) -> Any:
         """One frame from the server; HarnessError when it has none to give."""
         try:
             with self.control.makefile("rb") as stream:
                 (size,) = struct.unpack(">I", stream.read(4))
-                return json.loads(stream.read(size))
+                said = json.loads(stream.read(size))
         except (OSError, struct.error, ValueError) as error:
             raise HarnessError("the worker has ended") from error
+        if "refused" in said:
+            raise HarnessError(f"the worker was refused: {said['refused']}")
+        return said
 
     def stop(self) -> None:
         """Ends the server and removes its folder; the next job starts a new one."""
@@ -78,7 +86,7 @@ class Worker:
             return
         self.control.close()  # the server then ends its program and leaves
         try:
-            self.process.wait(0.5)
+            self.process.wait(LEAVE_S)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

@@ -102,7 +102,7 @@ def test_a_sleeper_is_stopped(tmp_path):
 def test_a_busy_loop_is_stopped_and_what_would_follow_is_not_run(tmp_path, trap):
     reports = drive(tmp_path, shell(f"{trap}while :; do :; done", cpu_s=0.5),
                     shell("true"))
-    assert len(reports) == 1 and reports[0][2] >= 400
+    assert len(reports) == 1 and reports[0][2] >= 200  # ticks are counted, not CPU ms
     assert -os.waitstatus_to_exitcode(reports[0][0]) in (
         signal.SIGPROF, signal.SIGXCPU, signal.SIGKILL)
 

@@ -102,3 +102,25 @@ def test_signals_stay_inside_even_where_landlock_knows_no_scopes(alone):
         "    os._exit(0)\n"
         "os.wait()")
     assert alone(code) == "no"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_root_that_can_become_nobody_else_runs_no_programs(alone):
+    code = BEGIN + ("c.namespaces.drop_capabilities()\n"
+                    "try:\n    c.Weak(folder, [])\n"
+                    "except OSError as error:\n    print(error)")
+    assert alone(code) == "programs would run as root"
+
+
+@pytest.mark.skipif(bool(fault("namespaces")), reason=fault("namespaces"))
+@pytest.mark.parametrize("shown, room", [(True, "/room"), (False, "/tmp")])
+def test_the_scratch_hides_nothing_that_is_readable(alone, shown, room):
+    """Python itself may lie in /tmp."""
+    code = BEGIN + (
+        "more = tempfile.mkdtemp(dir='/tmp')\nos.chmod(more, 0o755)\n"
+        "open(more + '/file', 'w').write('seen')\nos.chmod(more + '/file', 0o644)\n"
+        f"cage = c.Namespaces(folder, ['/usr', '/bin', *[more] * {shown}])\n"
+        "room = cage.prepare()\ncage.lock('program', room, {'disk_mib': 1})\n"
+        "open('mine', 'w').close()\n"
+        "print(room, os.listdir(room), os.path.exists(more + '/file'))")
+    assert alone(code) == f"{room} ['mine'] {shown}"

@@ -22,6 +22,16 @@ def test_the_virtual_environment_and_the_repository_are_not_readable():
             path.is_relative_to(shown) for shown in isolation.readable())
 
 
+def test_what_holds_the_home_is_not_readable(monkeypatch):
+    monkeypatch.setenv("HOME", "/opt/app/ada")
+    monkeypatch.setattr(isolation, "glob", lambda pattern: [pattern])
+    assert {"/usr"} <= set(found := isolation.readable.__wrapped__())
+    assert not any(Path("/opt/app/ada").is_relative_to(path) for path in found)
+    monkeypatch.setattr(sys, "base_prefix", "/opt/app")
+    monkeypatch.setattr(isolation.sysconfig, "get_path", lambda _: "/opt/app/lib")
+    assert "/opt/app/lib" in isolation.readable.__wrapped__()
+
+
 def test_links_of_the_system_stay_links():
     options = isolation.shown()
     for path in isolation.readable():

@@ -83,6 +83,18 @@ def test_a_sandbox_is_told_of_tools_outside_usr(monkeypatch):
     assert all(os.path.isabs(path) for path in languages.readable())
 
 
+def test_nobodys_home_is_shown(monkeypatch, tmp_path):
+    home = tmp_path / "ada"
+    (home / "bin").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    tool = str(home / "bin/go")
+    monkeypatch.setattr(languages, "tools", lambda _: {"go": tool})
+    assert languages.folders("go") == [tool]  # and not all that lies beside bin
+    assert languages.folder(str(tmp_path), "less") == "less"
+    for path in (str(home / "go"), "/usr"):
+        assert languages.folder(path, "less") == path
+
+
 def test_python_is_one_that_runs():
     path = tools("python")["python3"]
     said = subprocess.run([path, "-c", "import sys; print(sys.version_info.major)"],

@@ -55,7 +55,7 @@ def test_scratch_is_bounded_private_and_gone(alone):
     code = INSIDE + (
         f"owner = {os.geteuid() if LENT is None else LENT}\n"
         "if (pid := os.fork()) == 0:\n"
-        "    namespaces.scratch(0.5, owner)\n"
+        "    namespaces.scratch('/tmp', 0.5, owner)\n"
         "    print(attempt(open('/tmp/file', 'wb', 0).write, bytes(400 << 10)),\n"
         "          open('/tmp/more', 'wb', 0).write(bytes(400 << 10)) < 124 << 10,\n"
         "          os.stat('/tmp').st_uid == owner)\n"
@@ -70,7 +70,7 @@ def test_no_privilege_and_no_further_namespace(alone):
     code = INSIDE + (
         "print(attempt(namespaces.clone))\n"
         "namespaces.drop_capabilities()\n"
-        "print(attempt(namespaces.scratch, 1, 0),\n"
+        "print(attempt(namespaces.scratch, '/tmp', 1, 0),\n"
         "      attempt(namespaces.detach, '/proc'), attempt(os.chroot, '/usr'),\n"
         "      attempt(socket.sethostname, 'x'),\n"
         "      open('/proc/self/status').read().count('Cap' + 'Eff:\\t' + '0' * 16))")

@@ -31,6 +31,8 @@ def test_it_has_a_seat_for_each_core_of_this_process(made):
     cores = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
     assert made().workers == len(cores(0))
     assert made(3).workers == len(made(3)._all) == 3
+    with pytest.raises(UserError, match="workers is 0; it must be at least 1"):
+        made(0)
 
 
 def test_a_job_is_executed_and_the_report_names_the_tier(made):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from minicoder.errors import UserError
-from minicoder.execution.sandbox import Job, Sandbox
+from minicoder.execution.sandbox import Job, Sandbox, prepare
 from minicoder.execution.verdict import Limits, Result
 
 LIMITS = Limits(cpu_s=1, wall_s=10, memory_mib=256)
@@ -139,6 +139,11 @@ def test_tests_that_are_of_no_kind_are_the_callers_mistake(sandbox):
         judge(sandbox, Job("", (((object(),), 2),), "solve"))
     with pytest.raises(UserError, match="object of type type"):
         judge(sandbox, Job("", (((1,), int),), "solve"))
+    for case in ((1,), 3, (1, 2), ((1,), 2, 3)):
+        job = replace(RIGHT)
+        object.__setattr__(job, "tests", (case,))  # past the check of types in tests
+        with pytest.raises(UserError, match="'solve' is no pair .arguments, expected"):
+            prepare(job)
     with pytest.raises(UserError, match="style is 'pytest'; it may be humaneval, mbpp"):
         judge(sandbox, replace(RIGHT, style="pytest"))
     with pytest.raises(UserError, match="mode is 'alone'; it may be apart, in_place"):

@@ -67,8 +67,11 @@ def test_arguments_decide(alone):
         "      call(number('clone3'), 0, 0),\n"
         "      call(number('prlimit64'), parent, 7, 0, 0),\n"
         "      call(number('sched_setaffinity'), parent, 0, 0),\n"
-        "      [call(number('ioctl'), 0, request) for request in seccomp.TERMINAL])")
-    assert alone(code) == "[1, 1, 1, 1, 1, 1, 1] 38 1 1 [1, 1]"
+        "      [call(number('ioctl'), 0, request) for request in\n"
+        "       seccomp.TERMINAL + seccomp.OWNER],\n"
+        "      [call(number('fcntl'), 0, n, parent) for n in seccomp.SET_OWNER],\n"
+        "      call(number('fcntl'), 0, 1))")
+    assert alone(code) == "[1, 1, 1, 1, 1, 1, 1] 38 1 1 [1, 1, 1, 1] [1, 1] 0"
 
 
 def test_without_forks_only_threads_start(alone):
@@ -89,6 +92,24 @@ def test_signals_stay_inside(alone):
         "      call(number('kill'), -1, 0), call(number('tkill'), os.getpid(), 0),\n"
         "      call(number('tgkill'), parent, parent, 0))")
     assert alone(code) == "own\nown\n1 1 1 1 1"
+
+
+def test_the_kernel_signals_nobody_in_our_name(alone):
+    """A descriptor has an owner, who gets any signal that one has asked for."""
+    attack = (
+        "import fcntl\nback, word = os.pipe()\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: print('hit', flush=True))\n"
+        "parent = os.getpid()\nif os.fork() == 0:\n    {}\n"
+        "    try:\n        fcntl.fcntl(back, 8, parent)\n"
+        "        fcntl.fcntl(back, 10, signal.SIGUSR1)\n"
+        "        fcntl.fcntl(back, fcntl.F_SETFL, os.O_ASYNC)\n"
+        "        os.write(word, b'x')\n"
+        "    except PermissionError:\n        print('no', flush=True)\n"
+        "    os._exit(0)\nos.wait()\ntime.sleep(0.1)")
+    begin, lock, rest = FILTER.format(False).partition(
+        "LIBC.prctl(38, 1, 0, 0, 0)\nseccomp.install(seccomp.build(forks=False))\n")
+    assert alone(begin + rest + attack.format("pass")) == "hit"
+    assert alone(begin + rest + attack.format(lock.strip().replace("\n", "; "))) == "no"
 
 
 @INTEL

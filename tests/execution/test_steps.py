@@ -134,6 +134,17 @@ def test_what_is_nobodys_fault_is_told_apart(monkeypatch, answers, expected):
     assert perform(Told(answers), "bash", {"main.sh": b""}, [b""])[:2] == ([], expected)
 
 
+def test_landlock_without_scopes_runs_no_commands(monkeypatch):
+    monkeypatch.setattr(steps, "closed", lambda _: False)
+    bash = ("bash", {"main.sh": b""}, [b""])
+    monkeypatch.setattr(steps.landlock, "abi", lambda: 5)
+    with pytest.raises(UserError, match="from version 6 .*this kernel has version 5"):
+        perform(Told(pack("/tmp"), "landlock"), *bash)
+    assert perform(Told(pack("/tmp")), *bash)[1] == "crash"
+    monkeypatch.setattr(steps.landlock, "abi", lambda: 6)
+    assert perform(Told(pack("/tmp"), "landlock"), *bash)[1] == "crash"
+
+
 @pytest.mark.skipif("rust" not in available(), reason="needs rustc")
 def test_a_tool_that_programs_may_not_reach_is_refused(monkeypatch):
     monkeypatch.setattr(steps, "closed", lambda path: path.endswith("rustc"))

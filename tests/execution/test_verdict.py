@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minicoder.execution.common import OUT_OF_MEMORY, pack
+from minicoder.errors import UserError
+from minicoder.execution.common import MAX_FRAME, OUT_OF_MEMORY, pack
 from minicoder.execution.verdict import (
     Ending,
     Limits,
@@ -43,6 +44,23 @@ def test_text_is_cut_and_cannot_steer_a_terminal():
     assert clean("x" * 1000) == "x" * 300 + "…"
 
 
+@pytest.mark.parametrize("value", [0, -1, float("nan"), 1 << 40])
+def test_a_limit_is_a_number_above_0(value):
+    with pytest.raises(UserError, match="limit cpu_s is .*; it must be above 0"):
+        Limits(cpu_s=value)
+
+
+def test_an_answer_longer_than_a_frame_may_be_is_refused():
+    with pytest.raises(ValueError, match="too long"):
+        list(read_answers((MAX_FRAME + 1).to_bytes(4, "big") + b"[" * 9))
+
+
+def test_hostile_text_is_cleaned_in_linear_time():
+    """In quadratic time this one would take a quarter of an hour."""
+    for text in ("/a" * 250_000, "/" * 500_000, "/minicoder-" * 50_000):
+        assert len(clean(text, 1 << 20)) <= len(text)
+
+
 def test_scratch_folders_are_not_shown():
     assert clean("No such file: '/a/b-1/minicoder-x_7/12/in/f.txt'") == (
         "No such file: 'in/f.txt'")
@@ -67,6 +85,7 @@ def ending(answers: bytes = GOOD, status: int = 0, stopped_by: str = "",
     (ending(GOOD, status=signal.SIGSEGV), "crash", 2),
     (ending(GOOD, flooded=True, status=signal.SIGKILL, stopped_by="host"), "output", 2),
     (ending(GOOD, status=signal.SIGKILL, stopped_by="wall"), "timeout", 2),
+    (ending(GOOD, status=signal.SIGKILL, stopped_by="memory"), "memory", 2),
     (ending(b"", status=signal.SIGPROF), "timeout", 0),
     (ending(b"", status=signal.SIGXCPU), "timeout", 0),
     (ending(b"", status=signal.SIGKILL, cpu_ms=3000.0), "timeout", 0),

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -97,7 +98,7 @@ def test_the_last_process_of_a_program_ends_with_it(sandbox):
         assert sandbox.tier == "bwrap" or listing.read() == ""
     named = [p for p in Path("/proc").glob("[0-9]*/cmdline")
              if running.folder.encode() in readable(p)]
-    assert len(named) == {"namespaces": 2, "bwrap": 3}.get(sandbox.tier, 1)
+    assert len(named) == {"landlock": 1, "weak": 1}.get(sandbox.tier, 2)
 
 
 def readable(path: Path) -> bytes:
@@ -124,6 +125,52 @@ def test_its_programs_cannot_harm_it(sandbox, tier, attack):
     assert sandbox.judge(code, (((), 1),), "f").verdict in ("error", "fail", "crash")
     assert sandbox.judge(*RIGHT).verdict == "pass"
     assert worker(sandbox).process.pid == before
+
+
+@LINUX
+@pytest.mark.parametrize("mebibytes, verdict", [(10, "pass"), (120, "memory")])
+def test_what_its_processes_hold_together_is_bounded(
+        sandbox, tier, mebibytes, verdict):
+    if tier not in ("namespaces", "bwrap"):
+        pytest.skip(f"{tier} counts the memory of each process")
+    code = ("import os, time\nfor _ in range(4):\n    if os.fork() == 0:\n"
+            f"        kept = b'x' * ({mebibytes} << 20)\n        time.sleep(60)\n"
+            "def f():\n    time.sleep(2)\n    return 1")
+    result = sandbox.judge(code, (((), 1),), "f", limits=Limits(memory_mib=256))
+    assert result.verdict == verdict, result
+    assert verdict == "pass" or "its processes needed" in result.message
+
+
+@LINUX
+@pytest.mark.parametrize("limit, verdict", [
+    (Limits(wall_s=1.5), "timeout"), (Limits(memory_mib=150), "memory")])
+def test_a_program_that_keeps_its_worker_awake_has_limits_all_the_same(
+        sandbox, tier, limit, verdict):
+    """SIGCHLD comes to the worker each time that its child stops or goes on."""
+    if tier not in ("namespaces", "bwrap"):
+        pytest.skip(f"{tier} has no limit that needs it, or no processes")
+    code = ("import os, signal, time\ndef f():\n    me = os.getpid()\n"
+            "    for n in range(3):\n        if os.fork() == 0:\n"
+            "            for turn in range(10 ** 6):\n"
+            "                kept = kept if turn > 9 else b'x' * (turn * 7 << 20)\n"
+            "                time.sleep(0.03)\n"
+            "                os.kill(me, n and signal.SIGCONT or signal.SIGSTOP)\n"
+            "    time.sleep(60)")
+    assert sandbox.judge(code, (((), 1),), "f", limits=limit).verdict == verdict
+
+
+def test_a_program_that_could_not_be_locked_in_is_not_to_blame(alone):
+    code = ("import confinement, os, socket, tempfile, worker\n"
+            "class Broken(confinement.Weak):\n"
+            "    def lock(self, *_):\n        raise OSError('no room for it')\n"
+            "here, host = socket.socketpair()\nchannel, peer = socket.socketpair()\n"
+            "cage = Broken(tempfile.mkdtemp(), [])\n"
+            "limits = {'wall_s': 30, 'memory_mib': 512}\n"
+            "try:\n    worker.Server(here, cage).run(\n"
+            "        limits, channel.detach(), os.pipe()[1])\n"
+            "except OSError as error:\n    print(error)\n"
+            "os.rmdir(cage.folder)")
+    assert alone(code) == "a program was not locked in: no room for it"
 
 
 @LINUX
@@ -164,6 +211,27 @@ def test_root_lends_a_user_id_and_takes_the_network(sandbox, tier):
                                               "OSError"))
 
 
+@LINUX
+def test_a_worker_outlives_the_thread_that_started_it(tier):
+    """The kernel tells a child of its parent's death when it is a thread's, too."""
+    with Sandbox(workers=1, require=tier, allow_weak=True) as pool:
+        thread = threading.Thread(target=worker, args=(pool,))
+        thread.start()
+        thread.join()
+        wait_until(lambda: not Path(f"/proc/self/task/{thread.native_id}").exists())
+        before = pool._all[0].programs.process.pid
+        assert worker(pool).process.pid == before
+
+
+@LINUX
+def test_all_of_a_worker_ends_when_its_first_process_is_killed(tier):
+    with Sandbox(workers=1, require=tier, allow_weak=True) as pool:
+        running = worker(pool)
+        running.process.kill()
+        wait_until(lambda: not any(running.folder.encode() in readable(p)
+                                   for p in Path("/proc").glob("[0-9]*/cmdline")))
+
+
 def test_a_late_stop_does_not_hit_the_next_program(sandbox):
     flood = ("print('x' * 9000)\ndef f():\n    return 1", (((), 1),), "f")
     before = worker(sandbox).process.pid
@@ -176,15 +244,20 @@ def test_a_late_stop_does_not_hit_the_next_program(sandbox):
 
 @LINUX
 def test_it_ends_with_its_host_and_leaves_nothing(tier):
-    code = ("import os, signal\nfrom minicoder.execution.sandbox import Sandbox\n"
+    code = ("import os, signal, threading, time\n"
+            "from minicoder.execution.sandbox import Sandbox\n"
             f"pool = Sandbox(workers=1, require={tier!r}, allow_weak=True)\n"
             "pool.judge('def f(): return 1', [((), 1)], 'f')\n"
             "print(pool._all[0].programs.folder, flush=True)\n"
+            "job = 'import time; time.sleep(60)', [((), 1)], 'f'\n"
+            "threading.Thread(target=pool.judge, args=job, daemon=True).start()\n"
+            "time.sleep(0.3)\n"
             "os.kill(os.getpid(), signal.SIGKILL)\n")
-    host = subprocess.Popen([sys.executable, "-W", "ignore", "-c", code],
-                            stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])
-    folder = host.communicate()[0].decode().strip()
-    assert folder and host.returncode == -9
+    host = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", code], stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, cwd=Path(__file__).parents[2])
+    folder, said = (text.decode().strip() for text in host.communicate())
+    assert folder and host.returncode == -9 and said == ""
     wait_until(lambda: not any(folder.encode() in readable(p)
                                for p in Path("/proc").glob("[0-9]*/cmdline")))
     assert tier == "bwrap" or not Path(folder).exists()

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from minicoder.execution import workers
+from minicoder.execution.common import pack
 from minicoder.execution.sandbox import Job, Sandbox
 from minicoder.execution.verdict import Limits
 from minicoder.execution.workers import HarnessError, Seat, Worker
@@ -103,6 +105,26 @@ def test_a_seat_alone_says_that_it_failed(monkeypatch):
     with pytest.raises(HarnessError, match="the worker has ended"):
         seat.run("program", b"", LIMITS)
     seat.stop()
+
+
+def test_a_worker_that_cannot_be_started_leaves_nothing(monkeypatch, tmp_path):
+    monkeypatch.setattr(workers, "command", lambda *_: ["/no/such/file"])
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    worker = Worker("weak")
+    with pytest.raises(FileNotFoundError):
+        worker.begin("program", b"", LIMITS)
+    worker.stop()
+    assert worker.control.fileno() == -1 and not list(tmp_path.iterdir())
+
+
+def test_a_worker_that_gives_up_in_the_middle_says_why():
+    worker = Worker("weak")
+    worker.control, theirs = socket.socketpair()
+    theirs.sendall(pack({"refused": "no process could be started"}))
+    with pytest.raises(HarnessError, match="refused: no process could be started"):
+        worker.receive()
+    worker.control.close()
+    theirs.close()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
