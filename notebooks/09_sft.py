@@ -415,7 +415,7 @@ plt.show()
 # %% [markdown]
 # **Explain.** Three findings, held by the asserts:
 #
-# - With the mask the answers are learnt earlier. In the other copy 63 % of the tokens
+# - With the mask the answers are learnt earlier. In the other copy 63 % of the targets
 #   are prompts, and most of the loss is theirs. We tried three first weights. After 50
 #   steps the exam cost 0.11, 0.06 and 0.09 nats with the mask and 0.19, 0.27 and 0.30
 #   without; after 200 steps much less was between them, 0.09, 0.04 and 0.05 against
@@ -627,19 +627,27 @@ def holds(ids, part):
 
 
 print("training rows that hold these tokens:", sum(holds(i, lone) for i, _ in taught))
+behind = {tokenizer.decode([ids[i + 1]]) for ids, learnt in taught
+          for i, token in enumerate(ids) if token == lone[-1] and learnt[i]}
+print("behind a lone space in answers:", *sorted(behind))
+print("first characters of the answers:", *(
+    f"{start!r} {sum(f[0] == start for f in found)}" for start in
+    sorted({f[0] for f in found})))
+assert behind == {"1", "2"}
 assert exact < 8 and mild < results["answers"][0] - 8
 assert not any(holds(ids, lone) for ids, _ in taught)
 
 # %% [markdown]
-# **Explain.** The lone space is a token of its own, and the model has met it in one
-# place only: before the digits of a PIN. Some answers come with a second space, some
-# begin with a digit and are lost. With the two other first weights all were lost. Which
-# harm is done is luck; that the place is strange is sure.
+# **Explain.** The lone space is a token of its own. No answer begins behind it; inside
+# of answers it stands in one place only, before the number of `a * 2` or `a + 1`. So
+# most answers begin with that number and are lost; some come with a second space. With
+# the two other first weights all were lost. Which harm is done is luck; that the place
+# is strange is sure.
 #
 # The mistake has a second face. trl once found answers by *searching* each row for the
-# tokens of the words before them (its `DataCollatorForCompletionOnlyLM`). Given
-# `### Answer: `, whose last token is a lone space, the search did not hit, and whole
-# rows counted for nothing (trl issue 1820; the reason is our reading of it).
+# tokens of the words before them (its `DataCollatorForCompletionOnlyLM`). `Answer:` was
+# found. `Answer: ` ends in the token of a lone space, which no row has there: the
+# search did not hit, and whole rows counted for nothing (trl issue 1920).
 #
 # ### Exercise 3 · the prompt (easy, important, 8 minutes)
 
@@ -774,8 +782,8 @@ for name, (text, slip) in SLIPS.items():
 # library's tests do this with transformers itself as the judge, on texts with spaces at
 # the edges, control tokens and Jinja's own signs.
 #
-# **Change one thing.** Take `" x"` and `"x\n"` out of `SAYINGS`. Which slip is not seen
-# any more?
+# **Change one thing.** Take `" x"` and `"x\n"` out of `SAYINGS`. At which slip does the
+# assert stop you, since nothing sees it any more?
 #
 # ## What you keep
 #
@@ -799,9 +807,9 @@ print("mean:", sum(map(sum, parts)) / sum(map(len, parts)))
 print("mean of means:", sum(sum(part) / len(part) for part in parts) / len(parts))
 
 # %% [markdown]
-# The single token weighs nine times too much. transformers' Trainer did this until pull
-# request 34191 (October 2024); issue 24725 had told it in July 2023. Before the masks
-# of SFT hardly anybody noticed: in pre-training all parts have as many tokens.
+# The single token weighs as much as the nine others together. transformers' Trainer did
+# this until pull request 34191 (October 2024); issue 24725 had told it in July 2023. In
+# pre-training nothing shows: there all parts have as many tokens.
 #
 # ## References
 #
@@ -809,7 +817,7 @@ print("mean of means:", sum(sum(part) / len(part) for part in parts) / len(parts
 #   DeepSeekMath, arXiv 2402.03300, §3. DeepSeek-Coder, arXiv 2401.14196, §3.7, and its
 #   `finetune/finetune_deepseekcoder.py`. DeepSeek-V2, arXiv 2405.04434, §4.1.
 # - Shi et al., arXiv 2405.14394: loss over instructions.
-# - trl, issue 1820; LLaMA-Factory, pull request 5072; transformers, issue 24725 and
+# - trl, issue 1920; LLaMA-Factory, pull request 5072; transformers, issue 24725 and
 #   pull request 34191.
 # - The library: `minicoder/alignment/chat.py`, `conversations.py`, `sft.py`,
 #   `minicoder/model/documents.py`; `tests/alignment/test_chat.py` compares with

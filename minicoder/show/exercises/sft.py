@@ -100,6 +100,7 @@ def ask_answers(turns: Sequence[tuple[str, list[int]]]
 
 
 ROW = [0, 5, 6, 1, 0, 7, 1, 8, 1]       # 0 is BOS, 1 EOS; the second has two answers
+OTHER = [2, 5, 2, 0, 1, 6, 2, 7]        # 2 is BOS
 
 
 def _square(visible: Answer) -> Answer:
@@ -111,9 +112,9 @@ def _square(visible: Answer) -> Answer:
     return answer
 
 
-def _seen(tokens: list[int]) -> Answer:
+def _seen(tokens: list[int], bos: int = 0) -> Answer:
     """An answer's mask of this row, as nested lists."""
-    return lambda answer: torch.as_tensor(answer(tokens, 0)).bool().tolist()
+    return lambda answer: torch.as_tensor(answer(tokens, bos)).bool().tolist()
 
 
 _row = _seen(ROW)
@@ -149,6 +150,10 @@ _row = _seen(ROW)
              _square(lambda row, bos: torch.where(
                  (row == bos).cumsum(0) > 0, (row == bos).cumsum(0),
                  -1 - torch.arange(len(row))))),
+        Rule("which token is BOS is the caller's to say: with bos=2, a conversation "
+             "begins at each 2 of [2, 5, 2, 0, 1, 6, 2, 7], and at nothing else.",
+             lambda answer: _seen(OTHER, 2)(answer) == _seen(OTHER, 2)(allowed),
+             lambda tokens, bos: allowed(tokens, 0)),
     ),
     hints=("Number the conversations: how many BOS have come up to each token? "
            "(row == bos).cumsum(0)",
@@ -163,6 +168,8 @@ def allowed(tokens: list[int], bos: int) -> torch.Tensor:
 TALK = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"},
         {"role": "assistant", "content": "Hello"},
         {"role": "user", "content": "  x = 1\n"}]
+EDGES = [{"role": role, "content": " x\n"}
+         for role in ("system", "user", "assistant", "system", "user")]
 
 
 def _writing(user: str = "User: {}\n\n", system: str = "{}\n\n",
@@ -206,6 +213,11 @@ def _asked(answer: Answer) -> str:
                  _asked, _writing(system="System: {}\n\n")),
         _mistake("you strip the messages. White space at the edge is content: it may "
                  "be the indentation of code.", _asked, _writing(tidy=str.strip)),
+        Rule("a system message may come twice, and white space counts in every role.",
+             lambda answer: answer(EDGES) == _writing()(EDGES),
+             lambda messages: _writing()([
+                 {**m, "content": m["content"].strip()} if m["role"] != "user" else m
+                 for m in messages])),
         Rule("for the talk of the hint, and for one question alone, the prompt must "
              "come out to the character.",
              lambda answer: _asked(answer) == _asked(_writing())
