@@ -417,8 +417,8 @@ torch.testing.assert_close((policy * k3(log_x)).sum(), true)
 # %% [markdown]
 # **Explain.** $k_1$ is right on average: its mean is the KL. So is $k_3$, which adds
 # $x - 1$, since $x$ has the mean 1 under the policy. For both the tokens must be the
-# policy's own. $k_3$ is never negative and, here, spreads less. $k_2$ is biased. DAPO and Dr. GRPO's runs set $\beta = 0$: then no
-# reference model has to be kept.
+# policy's own. $k_3$ is never negative and, here, spreads less. $k_2$ is biased. DAPO
+# and Dr. GRPO's runs set $\beta = 0$: then no reference model has to be kept.
 #
 # ### Exercise 4 · k3 (easy, useful, 5 minutes)
 
@@ -682,9 +682,9 @@ print("   ".join(f"{name} {percent(v)}" for name, v in scores["start"].items()))
 # right answer is the likeliest one, since the wrong ones differ from one another. Keep
 # this in mind. Of the 8 samples one is nearly always right.
 #
-# Now GRPO, five times from the same start: DeepSeekMath's recipe (DSM) with one update a
-# round, then all four recipes with three. The KL to the start is measured but not used
-# ($\beta = 0$), so that the recipes compare.
+# Now GRPO, five times from the same start: DeepSeekMath's recipe (DSM) with one update
+# a round, then all four recipes with three. The KL to the start is measured but not
+# used ($\beta = 0$), so that the recipes compare.
 #
 # **Predict.** In which of the five is the clip share 0? In which is it largest? Do the
 # greedy programs gain as much as the sampled ones?
@@ -715,8 +715,8 @@ curves = {}
 for name, how in RUNS.items():
     curves[name], scores[name] = reinforce(*how)
 first = curves["DSM, 1 update"][0]
-print(f"first update: loss {abs(first['loss']):.4f}, gradient {first['grad_norm']:.2f}, "
-      f"answers of {first['length']:.0f} tokens on average")
+print(f"first update: loss {abs(first['loss']):.4f}, gradient "
+      f"{first['grad_norm']:.2f}, answers of {first['length']:.0f} tokens on average")
 for name, row in scores.items():
     print(f"{name:<14}" + "   ".join(f"{k} {percent(v)}" for k, v in row.items()))
 
@@ -781,8 +781,9 @@ plt.show()
 # - **It sharpens.** Sampling gains far more points than greedy decoding and pass@8 do.
 #   These began near 90 %, so they had little room (section 7 has more). But no run
 #   samples as well as the start decoded greedily: what was likeliest before has become
-#   likelier still. That is useful, yet these are no new skills. DeepSeekMath found the like (§5.2): reinforcement lifts Maj@K, the
-#   majority's answer, and not Pass@K.
+#   likelier still. That is useful, yet these are no new skills.
+#   DeepSeekMath found the like (§5.2): reinforcement lifts Maj@K, the majority's
+#   answer, and not Pass@K.
 #
 # **Change one thing.** Take `lr=5e-3` in `reinforce("deepseek-math", 3)`. Print `pass`,
 # `groups_kept` and `m.get("entropy")` of each update: where no group teaches there is
@@ -815,9 +816,9 @@ for seed, run in learning["seeds"].items():
 #
 # 1. The group is the baseline: an advantage is a reward compared with the other answers
 #    to the same question, and a group that agrees teaches nothing.
-# 2. DeepSeekMath's loss is 0 in a round's first update, but for the KL, and its gradient
-#    is not; clipping acts from the second update on; so watch the reward, the gradient
-#    and the groups that teach.
+# 2. DeepSeekMath's loss is 0 in a round's first update, but for the KL, and its
+#    gradient is not; clipping acts from the second update on; so watch the reward, the
+#    gradient and the groups that teach.
 # 3. "GRPO" names at least four losses; say which one you ran, and print greedy and
 #    pass@k beside pass@1 to see whether it taught or sharpened.
 #
