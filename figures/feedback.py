@@ -76,7 +76,7 @@ def draw(colours: dict[str, str]) -> Figure:
                    color=colours["muted"], linewidth=1)
         right.text(start, 1.4 - row, "fine-tuned", ha="center", fontsize=9,
                    color=colours["muted"])
-    right.set(yticks=(1, 0), yticklabels=PAPER, ylim=(-0.5, 1.6), xlim=(0.07, 0.29),
+    right.set(yticks=(1, 0), yticklabels=PAPER, ylim=(-0.5, 1.6), xlim=(0.07, 0.32),
               xlabel="pass@1 over 50 to 600 steps (range, dot: last)")
     right.grid(axis="y", visible=False)
     figure.suptitle(FINDING, x=0.01, ha="left", fontsize=12, fontweight="bold")

@@ -27,6 +27,7 @@ from minicoder.errors import UserError
 
 MADE_BY = "made_by.json"
 STARTED = "started.json"
+INPUTS = "inputs.json"
 
 
 @dataclass
@@ -108,6 +109,18 @@ def peak_memory() -> float:
         pass
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return used / (1024 * 1024 if sys.platform == "darwin" else 1024)
+
+
+def same_inputs(run: Run, hashes: dict[str, str]) -> None:
+    """Remember hashes of what a stage reads beside other stages' folders; `UserError`
+    when one has changed since the stage began."""
+    known = run.work / INPUTS
+    if known.exists() and (old := read_json(known)) != hashes:
+        changed = next(name for name in hashes if old.get(name) != hashes[name])
+        raise UserError(f"{run.work} was begun with another {changed}: what is in it "
+                        "has changed. Choose another --out, or remove it.")
+    if not run.finished:
+        write_json(known, hashes)
 
 
 def command_line(name: str, folder: Path, settings: dict) -> str:

@@ -133,9 +133,9 @@ else:
 # **Explain.** The messages are the *compiler feedback*: which line, which name, which
 # signal. Here we keep the verdict alone, as the paper does: 1 or 0.
 #
-# **Change one thing.** Give `FAST` a `cpu_s` of 0.01. Which program changes its
-# verdict, and would it on a faster machine? (The limit is CPU time, so other work on
-# the machine changes nothing.)
+# **Change one thing.** Give `FAST` a `cpu_s` of 0.01 and run both cells twice. Which
+# programs can change their verdict, and why those? (To start Python costs about so
+# much. The limit is CPU time, not time on the clock: a busy machine changes little.)
 #
 # ### Exercise 1 · the verdict parser (easy, important, 10 minutes)
 
@@ -205,7 +205,7 @@ for number in alive():
 # %% [markdown]
 # **Explain.** `subprocess.run` ends the process that it started and no other. The
 # verdict is right, and with every such sample the machine holds one process more.
-# dllm's issue 108 is about it. `shell=True` brings it in unseen, and so does every
+# dllm's issue 108 is of this kind. `shell=True` brings it in unseen, and so does every
 # program that calls `Popen`.
 #
 # **Predict.** The same inside the sandbox.
@@ -303,7 +303,7 @@ for name, program in FORGED.items():
 # share no process. The program's process gets arguments and sends back *plain data*;
 # another one, which knows the results, compares.
 #
-# - `os._exit(0)`: the host counts answers, not statuses.
+# - `os._exit(0)`: the host counts answers, not statuses. None came, so it is a `crash`.
 # - An object with its own `__eq__` is no plain data, so it does not cross.
 # - There is no file with tests, and no memory with them either.
 #
@@ -315,8 +315,8 @@ for name, program in FORGED.items():
 #
 # ## 4. A verdict is noisy
 #
-# Now the process is sound, and the tests are few. Some of its prompts have few tests
-# of poor coverage, says the paper, so that the raw 0 or 1 is noisy. How noisy?
+# Now the process is sound, and the tests are few. The paper says that some of its
+# prompts have few tests of poor coverage, so that the raw 0 or 1 is noisy. How noisy?
 #
 # By hand: a task has 5 tests, and a wrong program fails 2 of them. Show one test, drawn
 # at random. It passes with chance 3/5. Show two: $\binom{3}{2} / \binom{5}{2} = 3/10$.
@@ -375,6 +375,8 @@ print(f"the first test alone, solve([]): {empty:.0%} pass")
 # %%
 from minicoder.alignment.feedback import hide
 
+SHOWN = 1  # tests of each task
+
 
 def shown_verdicts(k, seed):
     """1 for each program that passes the k tests that are shown, drawn by task."""
@@ -385,12 +387,12 @@ def shown_verdicts(k, seed):
     return torch.tensor(bits).double()
 
 
-again = grade_many([hide(t, 1, 0)[0] for t, _ in programs[:100]],
+again = grade_many([hide(t, SHOWN, 0)[0] for t, _ in programs[:100]],
                    [p for _, p in programs[:100]], sandbox)
-seen = shown_verdicts(1, seed=0)
+seen = shown_verdicts(SHOWN, seed=0)
 torch.testing.assert_close(
     seen[:100], torch.tensor([r.verdict == "pass" for r in again]).double())
-print(f"one test shown: {seen.mean():.0%} pass, {right.mean():.0%} are right")
+print(f"{SHOWN} shown: {seen.mean():.0%} pass, {right.mean():.0%} are right")
 
 # %% [markdown]
 # ## 5. A model of the verdicts
@@ -473,7 +475,7 @@ print("read at columns", last.tolist())
 
 # %% [markdown]
 # A transformer needs many thousands of verdicts before it can match "above 3" with
-# `x > 3`. For two minutes we take a smaller body and keep losses and measures. Let
+# `x > 3`. Here we take a smaller body and keep losses and measures. Let
 # $q_i = 1$ if piece $i$ (a word, or two in a row) is in the prompt, and $p_j = 1$ if
 # piece $j$ is in the program.
 #
@@ -593,8 +595,8 @@ assert both[0] > max(raw[0], point[0]) and pair[0] < point[0]
 # across prompts (lower AUC), and in the group it is as good. And the two can be joined:
 # a failed test is no luck, so believe it; where the test passed, ask the model.
 #
-# **Change one thing.** Show two tests, `shown_verdicts(2, 0)`. Who gains more, the
-# verdict or the model?
+# **Change one thing.** Set `SHOWN` in section 4 to 2 and run on from there to here. Who
+# gains more in the group, the verdict or the model? Then set it back and run again.
 #
 # ## 6. Smoother, and calibrated to what it saw
 #
@@ -602,16 +604,20 @@ assert both[0] > max(raw[0], point[0]) and pair[0] < point[0]
 # flip? By how much does the model's chance move?
 
 # %% tags=["nbval-ignore-output"]
-other = shown_verdicts(1, seed=1)
+other = shown_verdicts(SHOWN, seed=1)
 retrained = train(lambda s: pointwise_loss(s[~test], other[~test]))
 flips = (seen - other)[test].abs().mean().item()
 moves = (score(pointwise).sigmoid() - score(retrained).sigmoid())[test].abs()
 print(f"verdict: {flips:.0%} flip, so it moves by {flips:.2f} on average")
 print(f"model:   its chance moves by {moves.mean():.2f} on average, and by more than "
       f"a half for {(moves > 0.5).double().mean():.0%}")
-assert moves.mean() < 0.9 * flips and (moves > 0.5).double().mean() < 0.85 * flips
+if SHOWN == 1:
+    assert moves.mean() < 0.9 * flips and (moves > 0.5).double().mean() < 0.85 * flips
 
 # %% [markdown]
+# With one shown test the model is the smoother judge. With two (run this with `SHOWN`
+# set to 2) the verdict itself is steadier, and the lead almost goes.
+#
 # Is a chance of 0.7 right in 7 of 10 cases? Sort the programs by the model's chance
 # into eight bins, and count. ECE, the expected calibration error, is the mean distance
 # from the diagonal. A model that learnt from few verdicts is too sure of itself; two
@@ -701,9 +707,11 @@ plt.show()
 assert lines["raw signal"][-1][1] < lines["reward model"][-1][1] < 1
 
 # %% [markdown]
-# **Explain.** This is the shape of the paper's claim, in a world where the model has an
-# easy task. Now two real trainings. First the paper's, read off its plot (approximate;
-# pass@1, 50 to 600 steps):
+# **Explain.** The raw signal ends where all programs that passed their test are equally
+# likely; it has nothing more to say. The model still tells some of them apart. This is
+# the shape of the paper's claim, in a world where the model has an easy task. Now two
+# real trainings. First the paper's, read off its plot (approximate; pass@1, 50 to 600
+# steps):
 #
 # | set | fine-tuned | raw signal: range, last | reward model: range, last |
 # |---|---|---|---|
@@ -741,13 +749,14 @@ assert all(j["both_auc"] > j["visible_auc"] > j["model_auc"] for j in judges)
 # pass@1 on every seed, all tests raise it more, and the reward model *lowers* it on
 # average; training it again on the way (refreshed) does not mend that. The first three
 # lines say why. A model helps if it orders programs better than the verdicts that it
-# learnt from. In section 5 it did. Here it has seen 2,000 verdicts in a world where one
-# sign decides, and it does worse than one test. The policy follows its errors.
+# learnt from. In section 5 it did. Here it learnt from some 1,600 verdicts in a world
+# where one sign decides, and it does worse than one test. The policy follows its
+# errors.
 #
-# So the paper's figure is no law. It is a measurement with 40k prompts, a model of 16B
-# or 236B parameters, and tests whose weakness we do not know. Measure your judge before
-# you train on it; that is cheap. And here too, verdict and model *together* beat
-# either; we have not trained on that.
+# So the paper's figure is no law. It is a measurement with about 40k prompts of code
+# and mathematics, a far larger model (it does not say which), and tests whose weakness
+# we do not know. Measure your judge before you train on it; that is cheap. And here
+# too, verdict and model *together* beat either; we have not trained on that.
 #
 # ![Left: share of wrong programs that pass one to five random tests, near 50 % for one.
 # Right: the paper's figure 3, read off: pass@1 of the raw signal and of the reward
@@ -886,8 +895,8 @@ for row in seeds:
     assert after["exploits"]["constant"] > 0.5 > before["exploits"]["constant"]
 
 # %% [markdown]
-# **Explain.** Shown to the reward, every seed is a success: the pass share doubles or
-# better. By all tests hardly any program was right, and no more are now. `exploits`
+# **Explain.** Shown to the reward, every seed is a success: the pass share more than
+# doubles. By all tests hardly any program was right, and no more are now. `exploits`
 # names most of what was learnt, *constant*, also in disguise: on the last seed the
 # commonest program is `sum(x - x for x in …)`. It does not name all: on two seeds some
 # programs pass what is shown, fail the rest, and have no name. The gap still shows.
@@ -944,6 +953,7 @@ sandbox.close()
 #   2405.04434, §4.2. DeepSeekMath, arXiv 2402.03300, §4.1.4.
 # - Guo et al., arXiv 1706.04599: calibration, §2. Gao et al., arXiv 2210.10760:
 #   over-optimisation of reward models. DAPO, arXiv 2503.14476, §2.4.
-# - dllm, issue 108; human-eval, issue 67; EvalPlus, issue 306: forged passes.
+# - dllm, issue 108: a bug of the kind of section 2. human-eval, issue 67; EvalPlus,
+#   issue 306: forged passes.
 # - The library: `minicoder/execution/`, `minicoder/alignment/feedback.py`,
 #   `reward_model.py`, `calibration.py`, `hacking.py`; `benchmarks/reward.py`.

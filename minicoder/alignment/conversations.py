@@ -15,7 +15,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from minicoder.alignment.chat import ROLES, Message
-from minicoder.errors import UserError
+from minicoder.errors import UserError, at_least
 from minicoder.tasks.families import noisy_solution, sample_items, sample_tasks
 from minicoder.training.loop import IGNORE
 
@@ -95,9 +95,11 @@ def generated(
     Of the programs a share `right` is correct, the others hold a plausible bug. Raises
     `UserError` for shares that are none.
     """
-    if not (0 <= code <= 1 and 0 <= math <= 1 and code + math <= 1 + 1e-9):
-        raise UserError(f"--code {code} and --math {math} must be shares of 1; general "
-                        "chat gets what they leave.")
+    at_least(1, families=len(families))
+    if not (0 <= code <= 1 and 0 <= math <= 1 and code + math <= 1 + 1e-9
+            and 0 <= right <= 1):
+        raise UserError(f"--code {code}, --math {math} and --right {right} must be "
+                        "shares of 1; general chat gets what code and math leave.")
     draw = random.Random(seed)
     programs, problems = round(count * code), round(count * math)
     each = [programs // len(families) + (i < programs % len(families))

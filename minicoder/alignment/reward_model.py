@@ -218,6 +218,8 @@ def reward(
         seed: decides the split and the order.
     """
     at_least(1, batch=batch)
+    if not 0 < held_out < 1:
+        raise UserError(f"--held-out {held_out} must be a share between 0 and 1.")
     plan = Plan(steps, lr, warmup)
     settings = dict(model=model, samples=samples, steps=steps, batch=batch, lr=lr,
                     warmup=warmup, loss=loss, held_out=held_out)

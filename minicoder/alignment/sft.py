@@ -19,7 +19,7 @@ from minicoder.alignment.conversations import (
 from minicoder.errors import UserError, at_least
 from minicoder.model.documents import find_documents
 from minicoder.model.transformer import MiniCoder
-from minicoder.stages import stage
+from minicoder.stages import same_inputs, sha256, stage
 from minicoder.tokenizer import Tokenizer
 from minicoder.training.loop import Plan, balanced_loss, pick_device, train
 
@@ -67,6 +67,8 @@ def sft(
         code=code, math=math, right=right, steps=steps, batch=batch, row=row, lr=lr,
         warmup=warmup, balance=balance)
     with stage(out, "sft", settings, [model], seed) as run:
+        if conversations is not None:
+            same_inputs(run, {str(conversations): sha256(conversations)})
         if run.finished:
             return out
         device = pick_device()

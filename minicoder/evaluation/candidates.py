@@ -95,7 +95,9 @@ class Candidate:
         if not fits:
             return [None] * len(asks)
         new = min(wanted, self.window - max(map(len, fits)))
-        eos, stops = self.tokenizer.eos, asks[0].stops
+        eos = self.tokenizer.eos
+        # an answer is cut at its own stops; a batch is over at those that all share
+        stops = [stop for stop in asks[0].stops if all(stop in a.stops for a in asks)]
         answers = generate(
             self.model(), fits, new, eos, samples, temperature, generator=generator,
             stop=stop_at(self.tokenizer, stops) if stops else None)
@@ -171,7 +173,7 @@ def examine(candidate: Candidate, kind: str, items: Sequence[Item], plan: Plan,
 
 def fingerprint(folder: Path) -> str:
     """SHA-256 over the configuration, tokenizer and weights of a checkpoint."""
-    files = sorted(path for path in folder.iterdir() if path.suffix == ".safetensors"
+    files = sorted(path for path in folder.glob("*") if path.suffix == ".safetensors"
                    or path.name in ("config.json", "tokenizer.json"))
     if not files:
         raise UserError(f"{folder} holds no checkpoint: config.json, tokenizer.json "

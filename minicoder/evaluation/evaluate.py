@@ -16,23 +16,19 @@ from minicoder.evaluation.candidates import Candidate, Log, Plan, examine, finge
 from minicoder.evaluation.scores import examples, page, row, write_completions
 from minicoder.evaluation.suite import Format, load_items, load_needles
 from minicoder.execution.sandbox import Sandbox
-from minicoder.stages import MADE_BY, Run, read_json, stage, write_json, write_text
+from minicoder.stages import (
+    MADE_BY,
+    Run,
+    same_inputs,
+    sha256,
+    stage,
+    write_json,
+    write_text,
+)
 from minicoder.tasks.item import Item
 from minicoder.training.loop import pick_device
 
-CHECKPOINTS, SAMPLES = "checkpoints.json", "samples.jsonl"
-
-
-def same_checkpoints(work: Path, hashes: dict[str, str]) -> None:
-    """Remember the checkpoints of a run; raise when they have changed since it began.
-    """
-    known = work / CHECKPOINTS
-    if known.exists() and (old := read_json(known)) != hashes:
-        changed = [name for name in hashes if old.get(name) != hashes[name]]
-        raise UserError(f"{work} was begun with another checkpoint {changed[0]}: its "
-                        "files have changed. Choose another --out, or remove it.")
-    if not known.exists():
-        write_json(known, hashes)
+SAMPLES = "samples.jsonl"
 
 
 def everything(candidates: Sequence[Candidate], tasks: Sequence[str],
@@ -109,7 +105,8 @@ def evaluate(
         temperature: of the sampling.
         new_tokens: the most tokens of an answer.
         batch: items at a time.
-        format: chat for models with a chat template, completion for others.
+        format: chat for models with a chat template, which some released base models
+            have too, completion for others.
         reasoning: whether questions ask for a chain of thought where they can.
         allow_weak_sandbox: run programs even where they cannot be locked in.
         seed: decides tasks and samples.
@@ -123,8 +120,11 @@ def evaluate(
                     reasoning=reasoning)
     made = [folder for folder in models if (folder / MADE_BY).exists()]
     hashes = dict(zip(names, map(fingerprint, models), strict=True))
+    files = {name: sha256(file) for name in tasks
+             if (file := Path(name.partition(":")[2])).is_file()}
     with stage(out, "evaluate", settings, made, seed) as run:
-        same_checkpoints(run.work, hashes)
+        same_inputs(run, files | {
+            f"checkpoint {name}": found for name, found in hashes.items()})
         if run.finished:
             return out
         device = pick_device()

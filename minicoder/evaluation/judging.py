@@ -60,9 +60,10 @@ def judge_of(model: Callable[[str], str]) -> Judge:
 def single_scores(model: Callable[[str], str], questions: Sequence[str],
                   answers: Sequence[str]) -> dict[str, float]:
     """Mean rating from 1 to 10 with its interval, each answer alone (MT-Bench)."""
-    return bootstrap([
-        rating_in(model(SINGLE_PROMPT.format(question=question, answer=answer)))
-        for question, answer in zip(questions, answers, strict=True)])
+    found = bootstrap([
+        (rating_in(model(SINGLE_PROMPT.format(question=question, answer=answer))) - 1)
+        / 9 for question, answer in zip(questions, answers, strict=True)])
+    return found | {end: 1 + 9 * found[end] for end in ("value", "low", "high")}
 
 
 def compare(judge: Judge, questions: Sequence[str], ours: Sequence[str],

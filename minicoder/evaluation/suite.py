@@ -110,15 +110,18 @@ def load_items(name: str, limit: int | None, seed: int) -> list[Item]:
     """The items that `kind` or `kind:FILE` names, `limit` of them at most.
 
     Of a family the held-out split is drawn from; of a file, a larger one is sampled.
+    Raises `UserError` for a name that is not known, and a file without items.
     """
     kind, _, file = name.partition(":")
     if kind in KINDS and not file:
-        return sample_items(kind, limit or DRAWN, "heldout", seed)
+        return sample_items(kind, limit or DRAWN, "heldout", seed, fewer=True)
     if kind not in READERS or not (file or kind == "humaneval"):
         raise UserError(
             f"--tasks {name} is not known: choose a family ({', '.join(KINDS)}), "
             f"needle, or a file as KIND:FILE with one of {', '.join(READERS)}.")
     items = list(READERS[kind](Path(file) if file else _humaneval_file()))
+    if not items:
+        raise UserError(f"--tasks {name}: the file holds no tasks.")
     if limit and limit < len(items):
         chosen = random.Random(seed).sample(range(len(items)), limit)
         items = [items[i] for i in sorted(chosen)]

@@ -1,5 +1,6 @@
 """Complete the next line of a file, given others of its repository: RepoBench in kind.
 
+The files of a training prompt may show what a held-out item asks for.
 Settings: "cross_file_first", the first line that uses something of another file;
 "cross_file_random", a later such line; "in_file", a line that uses nothing of them.
 """

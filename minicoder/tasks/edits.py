@@ -69,10 +69,10 @@ def _drawn(index: int) -> tuple[Package, list[str], int]:
                      for name in draw.some(names, n)], difficulty
 
 
-def behaviour(index: int) -> str:
+def behaviour(index: int) -> frozenset[str]:
     """The bodies that are to be written."""
     package, missing, _ = _drawn(index)
-    return repr([f.body for f in package.functions if f.name in missing])
+    return frozenset(f.body for f in package.functions if f.name in missing)
 
 
 def make(index: int) -> Exercise:

@@ -54,12 +54,14 @@ class Kind:
     """Numbered items of any kind.
 
     `behaviour` is as above, or the (family, number) of the task that an item is made
-    from: both are then on the same side.
+    from: both are then on the same side. Or it is a set of texts, one for each part to
+    be written: an item is held out when one of them is, so that no training item asks
+    for it (but a prompt may show it: the stock that files are made of is small).
     """
 
     size: int
     make: Callable[[int], Item | None]
-    behaviour: Callable[[int], str | tuple[str, int]]
+    behaviour: Callable[[int], str | frozenset[str] | tuple[str, int]]
 
 
 FAMILIES: dict[str, Functions] = {
@@ -88,14 +90,18 @@ def split_of(name: str, index: int) -> str:
     does = KINDS[name].behaviour(index)
     if isinstance(does, tuple):
         return split_of(*does)
-    draw = hashlib.sha256(f"{name}:{does}".encode()).digest()[:8]
-    return "heldout" if int.from_bytes(draw, "big") / 2**64 < HELDOUT_SHARE else "train"
+    draws = [hashlib.sha256(f"{name}:{text}".encode()).digest()[:8]
+             for text in (does if isinstance(does, frozenset) else (does,))]
+    low = int.from_bytes(min(draws), "big") / 2**64 < HELDOUT_SHARE
+    return "heldout" if low else "train"
 
 
-def sample_items(family: str, n: int, split: str, seed: int) -> list[Item]:
+def sample_items(family: str, n: int, split: str, seed: int, fewer: bool = False
+                 ) -> list[Item]:
     """Draws `n` different items of one split; the same everywhere for a seed.
 
-    Raises UserError for an unknown family or split, or more items than there are.
+    Raises UserError for an unknown family or split, or more items than there are;
+    with `fewer`, all that there are will do.
     """
     table, draw = family_of(family, KINDS), random.Random(seed).random
     if split not in SPLITS:
@@ -105,6 +111,8 @@ def sample_items(family: str, n: int, split: str, seed: int) -> list[Item]:
     items: list[Item] = []
     while len(items) < n:
         if len(seen) == table.size:
+            if fewer:
+                break
             raise UserError(f"The family {family!r} has {len(items)} tasks in its "
                             f"split {split!r}; {n} were asked for.")
         index = int(draw() * table.size)

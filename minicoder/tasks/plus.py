@@ -16,6 +16,7 @@ from minicoder.execution.common import decode, encode, pack
 from minicoder.execution.compare import same
 from minicoder.execution.sandbox import Sandbox
 from minicoder.execution.verdict import Limits, Result, read_answers
+from minicoder.execution.workers import HarnessError
 from minicoder.tasks.mutants import mutants
 from minicoder.tasks.task import Case, Task
 
@@ -124,7 +125,7 @@ class PlusTask:
         """The test program; the first call has the reference run on the inputs.
 
         Inputs on which it raises, gives no plain value or writes more than LONGEST are
-        left out.
+        left out. HarnessError when none is left.
         """
         if not self._tests:
             name, right = self.task.entry_point, "_close(_got, _want)"
@@ -137,6 +138,8 @@ class PlusTask:
             found = answers_of(sandbox, program, name, self.inputs)
             cases = [written(given, decode(content)) for given, (kind, content)
                      in zip(self.inputs, found, strict=False) if kind == "value"]
+            if not cases:  # nothing would be wrong
+                raise HarnessError("the reference answered none of the inputs")
             self._tests["test"] = TEST.format(
                 near=max(self.atol, 1e-6), right=right, name=name,
                 cases="".join(cases))
@@ -149,9 +152,12 @@ class PlusTask:
 
     def grade(self, answer: str, sandbox: Sandbox) -> Result:
         """Judges the program in an answer on all inputs."""
-        return sandbox.judge(
-            self.wrapped(self.task.answered(answer)), self.tests(sandbox),
-            self.task.entry_point, self.task.preamble, "script", AMPLE)
+        try:
+            tests = self.tests(sandbox)
+        except HarnessError as error:
+            return Result("harness_error", str(error), total=1, tier=sandbox.tier)
+        return sandbox.judge(self.wrapped(self.task.answered(answer)), tests,
+                             self.task.entry_point, self.task.preamble, "script", AMPLE)
 
 
 def mutated(value: Any, draw: random.Random) -> Any:

@@ -2,7 +2,9 @@
 
 All read n and then n integers, and print one. `solve` is the reference in Python; some
 have a second one in C++. `wrong` are mistakes: (part of the text, what stands there).
-The dates spread the problems over two years, so that windows can be tried.
+The dates spread the problems over two years, so that windows can be tried. Held-out
+problems are the same ten with other values of K: whoever trained on this family has
+seen their solutions but for a number.
 """
 
 from __future__ import annotations

@@ -93,10 +93,11 @@ def _drawn(index: int) -> tuple[Package, dict[str, str], int]:
     return package, _bugs(draw, package, difficulty), difficulty
 
 
-def behaviour(index: int) -> str:
-    """What the wrong functions are to do and what they do."""
+def behaviour(index: int) -> frozenset[str]:
+    """What each wrong function is to do and what it does."""
     package, bugs, _ = _drawn(index)
-    return repr([(f.body, bugs[f.name]) for f in package.functions if f.name in bugs])
+    return frozenset(f"{f.body}\n{bugs[f.name]}" for f in package.functions
+                     if f.name in bugs)
 
 
 def make(index: int) -> Issue | None:

@@ -122,8 +122,11 @@ def _drawn(index: int) -> Story:
 
 
 def behaviour(index: int) -> str:
-    """The worked solution: the numbers, whoever the story is about."""
-    return _drawn(index)[1]
+    """The worked solution's digits and signs, in whatever order the problem has them.
+
+    Held-out problems have other numbers, and are of the same six kinds.
+    """
+    return "".join(sorted(_drawn(index)[1].replace("-", "")))
 
 
 def make(index: int) -> WordProblem:

@@ -74,7 +74,11 @@ def test_generated_conversations_have_the_shares_that_were_asked():
     assert talks != generated(40, families, 1.0, 0.5, 0.25, 1)
     wrong = generated(20, families, 0.0, 1.0, 0.0, 0)
     assert all(asked[t[0]["content"]] != t[1]["content"] for t in wrong)
-    with pytest.raises(UserError, match="--code 0.8 and --math 0.3 must be shares"):
+    for families, right, said in (((), 0.5, "--families 0 must be 1"),
+                                  (("lists",), 1.5, "--right 1.5 must be shares")):
+        with pytest.raises(UserError, match=said):
+            generated(4, families, right, 0.5, 0.5, 0)
+    with pytest.raises(UserError, match="--code 0.8, --math 0.3 and --right"):
         generated(9, families, 1.0, 0.8, 0.3, 0)
 
 

@@ -162,6 +162,13 @@ def test_nothing_to_learn_from_is_said(tokenizer, judge, told_apart):
         fit(judge, tokenizer, [])
 
 
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.2, float("nan")])
+def test_a_share_that_leaves_nothing_on_one_side_is_refused(tmp_path, share):
+    with pytest.raises(UserError, match=f"--held-out {share} must be a share"):
+        reward(tmp_path / "out", tmp_path, tmp_path, held_out=share)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_judge_that_is_too_sure_is_rescaled(tokenizer, told_apart, judge):
     draw = random.Random(0)
     noisy = [Sample(s.task_id, s.prompt, s.tokens, s.program,

@@ -67,13 +67,16 @@ def test_conversations_of_a_file_are_learnt_and_nothing_else(base, tokenizer, tm
             {"role": "user", "content": "Down?"},
             {"role": "assistant", "content": "No"}]
     path.write_text(json.dumps({"messages": talk}) + "\n")
-    out = sft(tmp_path / "sft", base, path, tasks=0, steps=40, batch=1, lr=1e-2,
-              warmup=3)
+    how = dict(tasks=0, steps=40, batch=1, lr=1e-2, warmup=3)
+    out = sft(tmp_path / "sft", base, path, **how)
     model = MiniCoder.from_pretrained(out)
     for cut in (2, 4):
         prompt = chat_tokens(talk[:cut], tokenizer)[0] + tokenizer.encode("Assistant:")
         (answer,) = generate(model, [prompt], 8, tokenizer.eos)
         assert tokenizer.decode(answer[:-1]) == " " + talk[cut]["content"]
+    path.write_text(json.dumps({"messages": talk[:3]}) + "\n")
+    with pytest.raises(UserError, match="another .*talks.jsonl: what is in it has"):
+        sft(out, base, path, **how)
 
 
 def test_too_few_and_too_long_conversations_are_refused(base, tmp_path):

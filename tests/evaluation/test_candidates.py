@@ -6,6 +6,7 @@ from small import memorise, new_coder
 
 from minicoder.alignment.chat import CHAT_TEMPLATE, answer_tokens, prompt_tokens
 from minicoder.errors import UserError
+from minicoder.evaluation import candidates
 from minicoder.evaluation.candidates import (
     Candidate,
     Log,
@@ -80,6 +81,19 @@ def test_a_prompt_that_leaves_no_room_is_a_refusal(expert, items, sandbox):
     assert {one["task_id"] for one in found[6:]} == {items[1].task_id}
     alone = answer(expert, [long], PLAN, GREEDY, 0, sandbox)
     assert alone[0]["verdict"] == "refused"
+
+
+def test_a_batch_is_over_at_stops_that_all_its_questions_share(
+        folder, items, monkeypatch):
+    plain = Candidate("base", folder, "completion", False, torch.device("cpu"))
+    asks = [plain.ask(item) for item in sample_items("prediction", 12, "heldout", 0)]
+    short, long = (next(one for one in asks if ("\n" in one.stops) == is_short)
+                   for is_short in (True, False))
+    stops = []
+    monkeypatch.setattr(candidates, "stop_at", lambda _, found: stops.append(found))
+    for part in ([short], [short, long], [long, short]):
+        plain.texts(part, Plan((GREEDY,), 4, 2, 0), GREEDY, torch.Generator())
+    assert stops == [["\n"]]     # those of mixed batches share none
 
 
 def test_options_are_ranked_and_too_long_ones_are_wrong(expert):

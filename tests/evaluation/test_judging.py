@@ -99,6 +99,8 @@ def test_single_ratings():
     found = single_scores(lambda p: "[[9]]" if "good" in p else "[[2]]", ["a", "b"],
                           ["good", "bad"])
     assert found["value"] == 5.5 and found["n"] == 2
+    lowest = single_scores(lambda p: "[[1]]", ["a"] * 9, ["bad"] * 9)
+    assert lowest["low"] == lowest["value"] == 1 < lowest["high"] < 5
     for text in ("seven", "[[0]]", "[[11]]"):
         with pytest.raises(UserError, match="no rating"):
             rating_in(text)

@@ -147,6 +147,14 @@ def test_needles_fit_the_window_and_have_one_answer(words, sandbox):
         assert one.grade("", sandbox).verdict == "fail"
 
 
+def test_a_small_family_is_asked_whole():
+    items = load_items("contests", None, 0)
+    assert 20 < len(items) < 60     # a tenth of 400, less the dull ones
+    assert len(load_items("contests", 5, 0)) == 5
+    assert {i.task_id for i in load_items("contests", 99, 1)} == {
+        i.task_id for i in items}
+
+
 def test_a_file_is_sampled_and_kept_in_order():
     ids = [int(i.task_id.split("/")[1]) for i in load_items("humaneval", 20, 0)]
     assert ids == sorted(ids) and len(set(ids)) == 20

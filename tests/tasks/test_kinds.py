@@ -48,3 +48,13 @@ def test_no_question_is_on_both_sides(name):
     train_does, held_does = ({does(int(item.task_id.split("/")[1])) for item in part}
                              for part in (train, held_out))
     assert not train_does & held_does
+
+
+@pytest.mark.parametrize("name", ["edits", "repositories"])
+def test_no_part_of_a_training_item_is_held_out(name):
+    sides = {split: [KINDS[name].behaviour(int(item.task_id.split("/")[1]))
+                     for item in sample_items(name, n, split, 2)]
+             for n, split in ((120, "train"), (30, "heldout"))}
+    trained = frozenset().union(*sides["train"])
+    assert any(len(parts) > 1 for parts in sides["train"])
+    assert all(parts - trained for parts in sides["heldout"])

@@ -7,6 +7,7 @@ import pytest
 
 from minicoder.execution.sandbox import Sandbox
 from minicoder.execution.verdict import Limits
+from minicoder.execution.workers import HarnessError
 from minicoder.tasks.families import FAMILIES, sample_tasks
 from minicoder.tasks.formats import from_record
 from minicoder.tasks.mutants import mutants
@@ -121,3 +122,18 @@ def test_the_cover_is_small_and_drops_inputs_that_raise(sandbox):
         one.job_of(bug) for bug in bugs)) for one in (task, strong, all_inputs)]
     assert alive[2] == alive[1] < alive[0]
     assert strengthen(strong, sandbox, wrong=[]).cases == strong.cases
+
+
+def test_a_reference_that_answers_nothing_makes_no_answer_wrong(sandbox, monkeypatch):
+    broken = from_record(FLOATS | {"canonical_solution": "    return 1 / 0\n"})
+    result = broken.grade(broken.reference, sandbox)
+    assert result.verdict == "harness_error" and "none of the inputs" in result.message
+    task = from_record(FLOATS)
+
+    def dead(*_):
+        raise HarnessError("two workers died")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sandbox, "execute", dead)
+        assert task.grade(task.reference, sandbox).verdict == "harness_error"
+    assert task.grade(task.reference, sandbox).verdict == "pass"    # asked anew

@@ -10,6 +10,7 @@ import pytest
 
 from minicoder.errors import UserError
 from minicoder.execution.sandbox import Sandbox
+from minicoder.tasks.families import split_of
 from minicoder.tasks.words import SUFFIX, make, read_gsm8k
 
 UNOPENED = object.__new__(Sandbox)  # nothing may run
@@ -83,3 +84,23 @@ def test_every_answer_of_gsm8k_equals_itself_in_a_box(part, count):
         assert item.grade(item.reference, UNOPENED).verdict == "pass"
         other = rf"\boxed{{{Fraction(item.answer.replace(',', '')) + 1}}}"
         assert item.grade(other, UNOPENED).verdict == "fail"
+
+
+def test_the_same_problem_in_other_words_is_on_its_side():
+    """Sides of an equation, two divisors, boxes and what is in each, exchanged."""
+    sides = {}
+    for index in range(8_000):
+        problem = make(index).problem
+        numbers = re.findall(r"[-+]?\d+", problem.partition(". The answer")[0])
+        if problem.startswith("Solve"):
+            key = "equation", frozenset([(*numbers[:2],), (*numbers[2:],)])
+        elif "fills" in problem:
+            key = "boxes", frozenset(numbers[:2]), numbers[2]
+        elif "How many integers" in problem:
+            key = "divisors", numbers[1], frozenset(numbers[2:])
+        else:
+            continue
+        sides.setdefault(key, []).append(index)
+    twins = [found for found in sides.values() if len(found) > 1]
+    assert len(twins) > 50
+    assert all(len({split_of("words", i) for i in found}) == 1 for found in twins)

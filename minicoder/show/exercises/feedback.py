@@ -8,6 +8,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from select import select
 from typing import Any
 from unittest.mock import patch
@@ -19,7 +20,7 @@ from torch import Tensor
 from minicoder.show.check import Rule, exercise
 
 Answer = Callable[..., Any]
-Facts = tuple[bool, int, bool, str, str]  # compiled, status, timed out, output, wanted
+Facts = tuple[bool, int, bool, str, str]  # as `verdict` takes them
 
 
 def _says(word: str, *facts: Facts) -> Answer:
@@ -96,31 +97,29 @@ def _spared(group: int, number: int) -> None:
 
 def _run(answer: Answer, command: list[str], seconds: float) -> str:
     """What an answer says of a command; it cannot end the notebook."""
-    with patch("os.killpg", _spared):
-        try:
-            return answer(command, seconds)
-        except PermissionError:
-            return "the notebook"
+    with patch("os.killpg", _spared), suppress(PermissionError):
+        return answer(command, seconds)
+    return "the notebook"
 
 
-def _survives(answer: Answer, trap: str = "") -> bool:
+def _survives(answer: Answer, trap: str = "", end: str = "wait") -> bool:
     """Whether a shell's child outlives the answer.
 
     The child holds a named pipe open, whose reader sees the end when all are gone.
+    end: what the shell does then.
     """
     with tempfile.TemporaryDirectory() as folder:
         pipe = f"{folder}/pipe"
         os.mkfifo(pipe)
         reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-        child = f"{trap} echo $$; for i in 1 2 3 4 5 6 7 8 9; do sleep 2; done"
-        command = ["sh", "-c", f"sh -c '{child}' > {pipe}; true"]
+        child = f"{trap} (for i in 1 2 3 4 5 6 7 8 9; do sleep 2; done) &"
+        command = ["sh", "-c", f"exec > {pipe}; {child} trap - TERM; echo $!; {end}"]
         try:
             for seconds in (0.5, 2.0, 8.0):  # on a busy machine a shell starts slowly
                 _run(answer, command, seconds)
                 if said := _read(reader, 0.0):
                     break
-            left = bool(said) and _read(reader, 1.5) is None
-            if left:
+            if left := bool(said) and _read(reader, 1.5) is None:
                 os.kill(int(said.split()[0]), signal.SIGKILL)
         finally:
             os.close(reader)
@@ -144,27 +143,24 @@ def _limited(session: bool = True, number: int = signal.SIGKILL) -> Answer:
             except subprocess.TimeoutExpired:
                 try:
                     os.killpg(os.getpgid(process.pid), number)
-                    return "timeout"
                 finally:
                     process.kill()
+                return "timeout"
     return answer
 
 
 def _famous(command: list[str], seconds: float) -> str:
     """The bug: the time-out ends the shell alone."""
-    try:
-        subprocess.run(command, timeout=seconds)
-        return "ended"
-    except subprocess.TimeoutExpired:
-        return "timeout"
+    with suppress(subprocess.TimeoutExpired):
+        return subprocess.run(command, timeout=seconds) and "ended"
+    return "timeout"
 
 
 @exercise(
     "feedback.limited",
     rules=(
         Rule('a command that ends by itself is "ended".',
-             lambda answer: _run(answer, ["true"], 20.0) == "ended",
-             lambda *_: "timeout"),
+             lambda answer: _run(answer, ["true"], 20.0) == "ended", lambda *_: ""),
         Rule('`sleep 1` with 0.2 seconds is "timeout".',
              lambda answer: _run(answer, ["sleep", "1"], 0.2) != "ended",
              lambda command, seconds: subprocess.run(command) and "ended"),
@@ -173,16 +169,20 @@ def _famous(command: list[str], seconds: float) -> str:
              lambda answer: _run(answer, ["sleep", "1"], 0.2) == "timeout",
              _limited(session=False)),
         Rule("the shell is dead, its child lives on: processes outlive their time-out. "
-             "This is dllm's bug. End the whole group.",
+             "End the whole group.",
              lambda answer: not _survives(answer), _famous),
         Rule("a child that ignores SIGTERM lives on: send SIGKILL.",
              lambda answer: not _survives(answer, 'trap "" TERM;'),
              _limited(number=signal.SIGTERM)),
+        Rule("a command can end in time and leave a child in the background. End its "
+             "group then, too.", lambda answer: not _survives(answer, end="exit"),
+             _limited()),
     ),
     hints=("subprocess.Popen(command, start_new_session=True) makes a group of its own "
            "whose number is process.pid.",
            "process.wait(seconds) raises subprocess.TimeoutExpired.",
-           "os.killpg(process.pid, signal.SIGKILL) ends the group; wait() once more."),
+           "os.killpg(process.pid, signal.SIGKILL) ends the group, or raises "
+           "ProcessLookupError if none is left. Then wait() once more."),
 )
 def limited(command: list[str], seconds: float) -> str:
     """Run a command: "ended" or "timeout". Nothing that it started is left behind."""
