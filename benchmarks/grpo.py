@@ -94,6 +94,7 @@ def measure(folder: Path, allow_weak: bool, tasks: int = 256, samples: int = 4) 
         for name, each, heat in (("sampled", samples, 1.0), ("greedy", 1, 0.0)):
             drawn = sample_and_judge(coder, tokenizer, items, sandbox, each, heat,
                                      generator=torch.Generator().manual_seed(0))
+            assert all(s.judged for s in drawn), "the sandbox failed: run it again"
             right = torch.tensor([s.right for s in drawn]).view(tasks, each).double()
             found[name] = bootstrap(right.mean(1).tolist())
             found[name + " by task"] = right.mean(1).tolist()

@@ -51,9 +51,15 @@ def objective_of(recipe: Recipe, clip: float, clip_high: float | None, beta: flo
     return how
 
 
-def check_judge(judge: str, reward_model: Path | None, refresh: int, beta: float
-                ) -> None:
-    """Raise `UserError` for a judge, or something to refresh, that is not there."""
+def check_judge(judge: str, reward_model: Path | None, refresh: int, beta: float,
+                supervision: str, weights: tuple[float, ...]) -> None:
+    """Raise `UserError` for a judge, or something to refresh, that is not there, and
+    for one that would decide nothing."""
+    if supervision == "process" and judge != "tests":
+        raise UserError(f"--supervision process rewards lines by the tests alone: it "
+                        f"does not go with --judge {judge}.")
+    if judge == "mixed" and not any(weights):
+        raise UserError("--weights 0 0 0 rewards nothing: one must be another number.")
     if judge != "tests" and reward_model is None:
         raise UserError(f"--judge {judge} needs --reward-model FOLDER.")
     if refresh and judge == "tests" and not beta:
@@ -119,7 +125,7 @@ def grpo(
     settings = {k: v for k, v in locals().items()
                 if k not in ("out", "allow_weak_sandbox", "seed")}
     how = objective_of(recipe, clip, clip_high, beta, supervision)
-    check_judge(judge, reward_model, refresh, beta)
+    check_judge(judge, reward_model, refresh, beta, supervision, weights)
     at_least(1, steps=steps, prompts=prompts, group=group, new_tokens=new_tokens,
              updates=updates, minibatches=minibatches, tries=tries)
     at_least(prompts, tasks=tasks)

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -83,6 +84,10 @@ def test_a_run_killed_within_a_round_ends_with_the_same_bits(
 
 @pytest.mark.parametrize(("how", "part"), [
     (dict(judge="model"), "needs --reward-model"),
+    (dict(judge="model", supervision="process", reward_model=Path("judge")),
+     "process rewards lines by the tests"),
+    (dict(judge="mixed", weights=(0.0, 0.0, 0.0), reward_model=Path("judge")),
+     "--weights 0 0 0 rewards nothing"),
     (dict(judge="mixed"), "--judge mixed needs"),
     (dict(refresh=2), "nothing to refresh"), (dict(updates=0), "--updates 0"),
     (dict(recipe="dapo", supervision="process"), "--recipe dapo"),
