@@ -215,3 +215,11 @@ def test_an_effort_out_of_range(tmp_path, effort):
     with pytest.raises(UserError, match="--effort .* must lie between 0.001 and 1000"):
         demo(tmp_path / "demo", effort=effort)
     assert not (tmp_path / "demo").exists()
+
+
+def test_where_programs_cannot_be_locked_in_nothing_is_trained(tmp_path, monkeypatch):
+    monkeypatch.delenv("MINICODER_SANDBOX", raising=False)
+    monkeypatch.setattr("minicoder.execution.tiers.strongest", lambda: "weak")
+    with pytest.raises(UserError, match="Only weak isolation"):
+        demo(tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
