@@ -34,8 +34,8 @@ def draw(finding: str, rows: dict[str, Any], total: int, colours: dict[str, str]
             axes.barh(-place, -row["passed"], 0.62, left=total, color=colours["bad"])
         axes.text(row["contained"] - 1, -place, row["contained"], ha="right",
                   va="center", color=colours["paper"], fontweight="bold")
-        axes.text(total + 2, -place, f"{row['passed']} passed though wrong", va="center",
-                  color=colours["bad" if row["passed"] else "muted"])
+        axes.text(total + 2, -place, f"{row['passed']} passed though wrong",
+                  va="center", color=colours["bad" if row["passed"] else "muted"])
     axes.set(yticks=[-place for place in range(len(names))], yticklabels=names,
              xlim=(0, total), xlabel=f"contained, of {total} bad programs")
     axes.grid(axis="y", visible=False)
