@@ -316,8 +316,8 @@ model has 0.140, the raw compiler signal 0.117 to 0.164 (last 0.141), the reward
 
 Like the paper: the reward model starts from the fine-tuned model and learns 0/1
 verdicts of weak tests, and each reward trains the same policy. Unlike: the tasks are
-one-line programs in which a single symbol decides, the model is tiny and sees some two
-thousand verdicts where the paper has 40k prompts, and all rewards share one set of
+one-line programs in which a single symbol decides, the model is tiny and learns 1,600
+verdicts where the paper has 40k prompts, and all rewards share one set of
 hyper-parameters. How weak the paper's tests are is not known.
 
 ## A reward that is gamed
