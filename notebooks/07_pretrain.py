@@ -683,7 +683,7 @@ check("pretrain.factor", factor)
 # mean over the tokens, and what the mean of the two means?
 
 # %%
-from minicoder.training.economy import recompute
+from minicoder.parallel.economy import recompute
 
 print("mean over tokens", (4 + 2 + 2 + 2) / 4, "| mean of means", (4 + 2) / 2)
 whole, parts, forgetful = (copy.deepcopy(theirs) for _ in range(3))

@@ -1,8 +1,10 @@
 """Shapes are executed: jaxtyping annotations of minicoder are checked while it runs."""
 
 import os
+from collections.abc import Callable, Iterator
 
 import hypothesis
+import pytest
 import tqdm  # noqa: F401  it reads its settings now: only kernels lose their bars
 from jaxtyping import install_import_hook
 
@@ -14,3 +16,14 @@ hypothesis.settings.load_profile("shared machine")
 import torch  # noqa: E402  after the thread count
 
 torch.set_num_threads(1)  # small tensors, shared machines: more threads are slower
+
+
+@pytest.fixture(scope="session")
+def gang() -> Iterator[Callable]:
+    """`gang(n)`: n living processes of one gloo group; `.run(function, *arguments)`."""
+    from gang import Gang
+
+    gangs: dict[int, Gang] = {}
+    yield lambda size: gangs.setdefault(size, Gang(size))
+    for one in gangs.values():
+        one.stop()

@@ -14,7 +14,7 @@ from jaxtyping import TypeCheckError
 ROOT = Path(__file__).parents[1]
 FLOORS = (  # imports go to the same floor or further up in this list, never down
     {"__init__", "errors", "progress", "stages", "config"}, {"bpe", "tokenizer"},
-    {"data", "model"}, {"training"}, {"execution"}, {"tasks"},
+    {"data", "model"}, {"parallel"}, {"training"}, {"execution"}, {"tasks"},
     {"alignment", "evaluation"}, {"scale"}, {"show"}, {"demo", "use"}, {"__main__"})
 FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 MODULES = sorted((ROOT / "minicoder").rglob("*.py"))

@@ -14,11 +14,11 @@ from minicoder.data.packing import Shards
 from minicoder.errors import UserError, at_least
 from minicoder.model.balance import Balance, Dropping
 from minicoder.model.transformer import MiniCoder
+from minicoder.parallel.economy import Precision, prepare
 from minicoder.stages import stage
 from minicoder.tokenizer import Tokenizer, padded
 from minicoder.training.answers import Answers, Middles, Recall, with_answers
 from minicoder.training.checkpoints import KEPT
-from minicoder.training.economy import Precision, prepare
 from minicoder.training.ledger import Ledger
 from minicoder.training.loop import Plan, pick_device, train
 from minicoder.training.objective import Objective

@@ -14,8 +14,8 @@ from minicoder.errors import UserError
 from minicoder.model.balance import Dropping, expert_balance_loss
 from minicoder.model.documents import find_documents
 from minicoder.model.moe import MoE
-from minicoder.training import economy
-from minicoder.training.economy import prepare
+from minicoder.parallel import economy
+from minicoder.parallel.economy import prepare
 from minicoder.training.loop import token_losses
 
 TOKENS = random_tokens(LITE, 3, 25)
@@ -128,7 +128,7 @@ COMPILED = """
 import torch
 from dataclasses import replace
 from miniatures import LITE, random_model, random_tokens
-from minicoder.training.economy import prepare
+from minicoder.parallel.economy import prepare
 from minicoder.training.loop import token_losses
 from minicoder.model.documents import find_documents
 

@@ -1,0 +1,161 @@
+"""Which processes share the work, along which axis, and the team that one belongs to.
+
+Processes are numbered with the axis `pipeline` outermost and `tensor` innermost, so
+that those who talk most are neighbours. Experts are dealt out over the same processes
+in another way: `expert` neighbours of shard x tensor hold all experts of a layer.
+Source: DeepSeek-V2 §3.1.3 has 16 stages, 8 expert-parallel processes, ZeRO-1 and no
+tensor parallelism.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+from minicoder.config import ModelConfig
+from minicoder.errors import UserError, at_least
+
+DENSE = ("pipeline", "replicate", "shard", "tensor")
+SPARSE = ("pipeline", "replicate", "expert_shard", "expert")
+PATIENCE = timedelta(minutes=10)    # until a silent process is given up
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How many processes share the work; all of them are the product of the first four.
+
+    Args:
+        pipeline: stages that the layers are dealt out to.
+        replicate: copies of the sharded weights, which read other rows.
+        shard: processes that share each weight (FSDP) and read other rows; 0 takes all
+            that are left.
+        tensor: processes that share the heads and widths, and read the same rows.
+        expert: neighbours, of shard x tensor, that hold a layer's experts together.
+    """
+
+    pipeline: int = 1
+    replicate: int = 1
+    shard: int = 0
+    tensor: int = 1
+    expert: int = 1
+
+    def of(self, world: int) -> Layout:
+        """The layout for `world` processes; `UserError` when the numbers do not fit."""
+        at_least(1, pipeline=self.pipeline, replicate=self.replicate,
+                 tensor=self.tensor, expert=self.expert)
+        at_least(0, shard=self.shard)
+        others = self.pipeline * self.replicate * self.tensor
+        full = replace(self, shard=self.shard or max(1, world // others))
+        if full.world != world:
+            raise UserError(
+                f"--pipeline {full.pipeline} x --replicate {full.replicate} x --shard "
+                f"{full.shard} x --tensor {full.tensor} = {full.world} processes, and "
+                f"there are {world}: start so many with torchrun, or change one.")
+        if full.shard * full.tensor % full.expert:
+            raise UserError(f"--expert {full.expert} must divide shard x tensor = "
+                            f"{full.shard * full.tensor}.")
+        return full
+
+    @property
+    def world(self) -> int:
+        """All processes."""
+        return self.pipeline * self.replicate * self.shard * self.tensor
+
+    @property
+    def readers(self) -> int:
+        """Processes, or groups of them, that read different rows."""
+        return self.replicate * self.shard
+
+    @property
+    def expert_shard(self) -> int:
+        """Processes that share each expert's weights (FSDP)."""
+        return self.shard * self.tensor // self.expert
+
+    def check(self, config: ModelConfig) -> None:
+        """Raise `UserError` when a model of `config` cannot be dealt out like this."""
+        for name, axis, parts, whole in (
+                ("num_attention_heads", "tensor", self.tensor,
+                 config.num_attention_heads),
+                ("n_routed_experts", "expert", self.expert,
+                 config.n_routed_experts or self.expert)):
+            if whole % parts:
+                raise UserError(f"--{axis} {parts} must divide {name} = {whole}.")
+        if self.pipeline > config.num_hidden_layers:
+            raise UserError(f"--pipeline {self.pipeline} is more than the "
+                            f"{config.num_hidden_layers} layers of the model.")
+
+
+@dataclass(frozen=True)
+class Team:
+    """The processes of a run, as one of them sees them."""
+
+    layout: Layout
+    rank: int
+    device: torch.device
+    dense: DeviceMesh | None    # over `DENSE`; None for a process alone
+    sparse: DeviceMesh | None   # over `SPARSE`, the same processes
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes what is written once."""
+        return self.rank == 0
+
+    @property
+    def reader(self) -> int:
+        """Which share of a step's rows this process reads, of `layout.readers`."""
+        return self.rank // self.layout.tensor % self.layout.readers
+
+    @property
+    def stage(self) -> int:
+        """Which stage of the pipeline this process works at."""
+        return self.rank // (self.layout.readers * self.layout.tensor)
+
+    def wait(self) -> None:
+        """Go on when all processes are here."""
+        if self.dense is not None:
+            dist.barrier()
+
+
+def team_of(layout: Layout, device: torch.device) -> Team:
+    """The team in an initialised process group, which may be a fake one."""
+    layout = layout.of(dist.get_world_size())
+    sizes = (layout.pipeline, layout.replicate)
+    dense = init_device_mesh(device.type, (*sizes, layout.shard, layout.tensor),
+                             mesh_dim_names=DENSE)
+    sparse = init_device_mesh(device.type, (*sizes, layout.expert_shard, layout.expert),
+                              mesh_dim_names=SPARSE)
+    return Team(layout, dist.get_rank(), device, dense, sparse)
+
+
+def processes() -> int:
+    """How many processes torchrun started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextmanager
+def gather_team(layout: Layout, device: torch.device) -> Iterator[Team]:
+    """The team that torchrun started: gloo on the CPU, NCCL on GPUs of CUDA.
+
+    `device` is what a process alone takes; of several GPUs each process takes its own.
+    Without torchrun a team of one, and no process group.
+    """
+    if "WORLD_SIZE" not in os.environ:
+        yield Team(layout.of(1), 0, device, None, None)
+        return
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    layout.of(processes())  # said before anybody waits for anybody
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=PATIENCE)
+    try:
+        yield team_of(layout, device)
+    finally:
+        dist.destroy_process_group()
