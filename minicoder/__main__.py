@@ -40,8 +40,19 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 }
 
 
+TOGETHER = {"pretrain"}     # commands that torchrun may start on many processes
+
+
 def _terminate(signum: int, frame: object) -> None:
     raise KeyboardInterrupt
+
+
+def _refuse_many(words: list[str]) -> None:
+    """Raise `UserError` for a command that one process runs, started as several."""
+    many = int(os.environ.get("WORLD_SIZE", "1"))
+    if many > 1 and words and words[0] in COMMANDS.keys() - TOGETHER:
+        raise UserError(f"{words[0]} runs in one process, and torchrun started {many}: "
+                        f"only {', '.join(sorted(TOGETHER))} shares its work.")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -50,14 +61,17 @@ def main(arguments: list[str] | None = None) -> int:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     signal.signal(signal.SIGTERM, _terminate)
+    main_process = os.environ.get("RANK", "0") == "0"
     try:
+        _refuse_many(words)
         status = tyro.extras.subcommand_cli_from_dict(
             COMMANDS, prog="python -m minicoder", args=words,
             description="DeepSeek-Coder-V2, rebuilt small enough to read and run.")
     except UserError as error:
         if debug:
             raise
-        print(f"minicoder: {error}", file=sys.stderr)
+        if main_process:    # of many, one speaks
+            print(f"minicoder: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # whoever read the output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -74,15 +74,7 @@ def fill(model: nn.Module, stored: dict[str, Stored]) -> int:
     """
     count = 0
     for name, tensor in model.state_dict().items():
-        local, start = tensor, (0,) * tensor.ndim
-        if isinstance(tensor, DTensor):
-            from torch.distributed.tensor._utils import (
-                compute_local_shape_and_global_offset,  # private: only who shards needs
-            )
-
-            local = tensor.to_local()
-            _, start = compute_local_shape_and_global_offset(
-                tensor.shape, tensor.device_mesh, tensor.placements)
+        local, start = own_part(tensor)
         for released_name, block in blocks(name, tensor.shape):
             if (both := overlap(local.shape, start, block, tensor.shape)) is None:
                 continue
@@ -94,6 +86,19 @@ def fill(model: nn.Module, stored: dict[str, Stored]) -> int:
             target.copy_(source)
             count += target.numel()
     return count
+
+
+def own_part(tensor: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+    """What this process holds of a parameter, and at which index it begins there."""
+    if not isinstance(tensor, DTensor):
+        return tensor, (0,) * tensor.ndim
+    from torch.distributed.tensor._utils import (
+        compute_local_shape_and_global_offset,  # private: only who shards needs it
+    )
+
+    _, start = compute_local_shape_and_global_offset(
+        tensor.shape, tensor.device_mesh, tensor.placements)
+    return tensor.to_local(), tuple(start)
 
 
 def overlap(shape: torch.Size, start: Sequence[int], block: Block, whole: torch.Size

@@ -118,9 +118,14 @@ class MiniCoder(Pretrained):
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.apply(self._initialise)
 
+    @staticmethod
+    def is_drawn(module: nn.Module) -> bool:
+        """Whether the parameters of a module begin as random numbers."""
+        return isinstance(module, nn.Linear | nn.Embedding | Router | Experts)
+
     def _initialise(self, module: nn.Module) -> None:
         """Normal weights of standard deviation `initializer_range`; norms stay 1."""
-        if isinstance(module, nn.Linear | nn.Embedding | Router | Experts):
+        if self.is_drawn(module):
             for parameter in module.parameters(recurse=False):
                 nn.init.normal_(parameter, std=self.config.initializer_range)
 

@@ -9,14 +9,17 @@ tensor parallelism.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from minicoder.config import ModelConfig
@@ -38,6 +41,7 @@ class Layout:
             that are left.
         tensor: processes that share the heads and widths, and read the same rows.
         expert: neighbours, of shard x tensor, that hold a layer's experts together.
+        pipeline_schedule: in which order stages work (see `pipeline.SCHEDULES`).
     """
 
     pipeline: int = 1
@@ -45,6 +49,7 @@ class Layout:
     shard: int = 0
     tensor: int = 1
     expert: int = 1
+    pipeline_schedule: str = "1F1B"
 
     def of(self, world: int) -> Layout:
         """The layout for `world` processes; `UserError` when the numbers do not fit."""
@@ -117,10 +122,52 @@ class Team:
         """Which stage of the pipeline this process works at."""
         return self.rank // (self.layout.readers * self.layout.tensor)
 
+    def described(self) -> str:
+        """The device, and how many of them."""
+        many = f" x {self.layout.world}" if self.layout.world > 1 else ""
+        return self.device.type + many
+
     def wait(self) -> None:
         """Go on when all processes are here."""
         if self.dense is not None:
             dist.barrier()
+
+    def share(self, value: Any) -> Any:
+        """What the main process gives, in every process; anything that JSON holds."""
+        if self.dense is None:
+            return value
+        text = json.dumps(value).encode() if self.main else b""
+        size = torch.tensor(len(text), device=self.device)
+        dist.broadcast(size, 0)
+        data = torch.zeros(int(size), dtype=torch.uint8, device=self.device)
+        if self.main:
+            data.copy_(torch.frombuffer(bytearray(text), dtype=torch.uint8))
+        dist.broadcast(data, 0)
+        return json.loads(data.cpu().numpy().tobytes())
+
+    def mean(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The means over those who read other rows; the names are the same in each."""
+        if self.dense is None or not values:
+            return values
+        flat = torch.cat([v.detach().double().flatten() for v in values.values()])
+        for axis in ("replicate", "shard"):
+            dist.all_reduce(flat, group=self.dense.get_group(axis))
+        parts = (flat / self.layout.readers).split([v.numel() for v in values.values()])
+        return {name: part.view_as(value).to(value.dtype)
+                for (name, value), part in zip(values.items(), parts, strict=True)}
+
+    def own(self, rows: Tensor, parts: int = 1) -> Tensor:
+        """The rows of a step that this process reads, of each of the step's parts.
+
+        Raises `UserError` when they cannot be dealt out evenly.
+        """
+        shares = parts * self.layout.readers
+        if len(rows) % shares:
+            raise UserError(f"{len(rows)} rows cannot be dealt out to "
+                            f"{self.layout.readers} readers in {parts} parts: choose a "
+                            f"multiple of {shares} as --batch.")
+        dealt = rows.view(parts, self.layout.readers, -1, *rows.shape[1:])
+        return dealt[:, self.reader].flatten(0, 1)
 
 
 def team_of(layout: Layout, device: torch.device) -> Team:
@@ -132,6 +179,9 @@ def team_of(layout: Layout, device: torch.device) -> Team:
     sparse = init_device_mesh(device.type, (*sizes, layout.expert_shard, layout.expert),
                               mesh_dim_names=SPARSE)
     return Team(layout, dist.get_rank(), device, dense, sparse)
+
+
+ALONE = Team(Layout().of(1), 0, torch.device("cpu"), None, None)
 
 
 def processes() -> int:

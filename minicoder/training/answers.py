@@ -21,6 +21,7 @@ from torch import Tensor
 from minicoder.data.needles import recall_row, without_rivals
 from minicoder.data.packing import Shards
 from minicoder.model.transformer import MiniCoder
+from minicoder.parallel.layout import ALONE, Team
 from minicoder.tokenizer import Tokenizer
 from minicoder.training.batches import Pair, answer_batch
 from minicoder.training.loop import IGNORE, StepLoss, token_losses
@@ -111,9 +112,22 @@ def unshuffled(rows: np.ndarray, tokenizer: Tokenizer) -> list[np.ndarray]:
     return found
 
 
+def own_answers(tokens: Int[Tensor, "B T"], targets: Int[Tensor, "B T"], team: Team
+                ) -> tuple[Int[Tensor, "b T"], Int[Tensor, "b T"]]:
+    """The rows that this process reads; rows without answers fill up the last ones."""
+    missing = -len(tokens) % team.layout.readers
+    more = tokens.new_zeros(missing, tokens.shape[1])
+    return (team.own(torch.cat((tokens, more))),
+            team.own(torch.cat((targets, more + IGNORE))))
+
+
 def with_answers(model: MiniCoder, step_loss: StepLoss,
-                 sources: Sequence[tuple[Answers, Container[int]]]) -> StepLoss:
-    """`step_loss` plus the loss of each source's answers, during the source's steps."""
+                 sources: Sequence[tuple[Answers, Container[int]]],
+                 team: Team = ALONE) -> StepLoss:
+    """`step_loss` plus the loss of each source's answers, during the source's steps.
+
+    The processes of a `team` share the answers; the loss is the mean over all of them.
+    """
     device = model.lm_head.weight.device
 
     def together(step: int) -> tuple[Tensor | None, dict]:
@@ -122,11 +136,14 @@ def with_answers(model: MiniCoder, step_loss: StepLoss,
             if loss is None or step not in steps:
                 continue
             tokens, targets = source(step)
-            if (targets == IGNORE).all():  # no answer fitted into a very short row
+            if not (count := int((targets != IGNORE).sum())):  # the rows are too short
                 continue
-            found = token_losses(model, tokens.to(device), targets.to(device)).mean()
+            own, wanted = own_answers(tokens, targets, team)
+            found = token_losses(model, own.to(device), wanted.to(device)).sum() / (
+                count / team.layout.readers)
             loss = loss + found
-            noted |= {f"{type(source).__name__.lower()}_loss": found.item()}
+            name = f"{type(source).__name__.lower()}_loss"
+            noted |= {name: team.mean({name: found})[name].item()}
         return loss, noted
 
     return together

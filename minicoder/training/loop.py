@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -19,6 +20,7 @@ from minicoder.errors import UserError, at_least
 from minicoder.model.balance import expert_balance_loss, expert_load
 from minicoder.model.moe import Routing
 from minicoder.model.transformer import MiniCoder
+from minicoder.parallel.layout import ALONE, Team
 from minicoder.progress import progress
 from minicoder.stages import read_jsonl, sync, write_text
 from minicoder.training.board import no_board, open_board, show_on
@@ -77,47 +79,88 @@ def pick_device() -> torch.device:
 
 
 def train(model: nn.Module, step_loss: StepLoss, plan: Plan, work: Path, name: str,
-          ledger: Ledger | None = None, also: Mapping[str, Kept] | None = None
-          ) -> list[dict]:
+          ledger: Ledger | None = None, also: Mapping[str, Kept] | None = None,
+          team: Team = ALONE) -> list[dict]:
     """Train, going on from the newest checkpoint in `work/state`; return the metrics.
 
     Every `log_every` steps a line is added to `work/metrics.jsonl`, and one of the
     speed, which no two runs share, to `work/timing.jsonl`; steps that were left out
     are noted always. With a `ledger`, `work/ledger.json` says what was read. `also` is
-    what `step_loss` must find as it was when the run goes on.
+    what `step_loss` must find as it was when the run goes on. In a `team` each process
+    holds its shards of the model, and the main one writes the logs.
     """
     optimizer, spikes = adamw(model, plan.lr, plan.weight_decay), Spikes(plan.spike)
     books = ledger or Ledger(name)
     kept = {"ledger": books, "spikes": spikes, "draws": Draws()} | dict(also or {})
-    first = load_state(work / "state", model, optimizer, kept)
-    path = work / "metrics.jsonl"
-    mended = [m for m in read_jsonl_prefix(path) if m["step"] < first]
-    write_text(path, "".join(json.dumps(m) + "\n" for m in mended))
-    board = open_board(work / "tensorboard", first) if plan.tensorboard else no_board()
+    state = work / "state"
+    first = load_all(state, model, optimizer, kept, team)
     saved, said, speed = time.monotonic(), dict[str, str](), Speed()
     model.train()
-    with board as shown:
-        for step in progress(range(first, plan.steps), name, "step", plan.steps, first,
-                             said):
-            noted = one_step(model, optimizer, step_loss, plan, step, spikes)
+    with open_log(work, first, plan, team) as log:
+        steps = range(first, plan.steps)
+        for step in progress(steps, name, "step", plan.steps, first, said
+                             ) if team.main else steps:
+            noted = one_step(model, optimizer, step_loss, plan, step, spikes, team)
             if sources := noted.pop("sources", {}):
                 books.add(sources, "skipped" in noted)
                 noted["tokens_seen"] = books.total
             speed.add(noted, said)
             if step % plan.log_every == 0 or step == plan.steps - 1 or (
                     "skipped" in noted):
-                append(path, noted)
-                append(work / "timing.jsonl", speed.record(step))
-                if plan.tensorboard:
-                    show_on(shown, noted | speed.record(step))
-            if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
-                sync(path)
-                save_state(work / "state", step + 1, model, optimizer, kept, plan.keep)
+                log(noted, speed.record(step))
+            late = time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS
+            if team.share(late):
+                save_all(work, step + 1, model, optimizer, kept, plan.keep, team)
                 saved = time.monotonic()
     model.eval()
-    if ledger:
+    if ledger and team.main:
         ledger.save(work)
-    return read_jsonl(path)
+    return read_jsonl(work / "metrics.jsonl") if team.main else []
+
+
+@contextmanager
+def open_log(work: Path, first: int, plan: Plan, team: Team
+             ) -> Iterator[Callable[[dict, dict], None]]:
+    """What writes a step's record and its speed; only the main process of a team does.
+
+    Lines from the step `first` on are taken out: the run goes on before them.
+    """
+    if not team.main:
+        yield lambda noted, speed: None
+        return
+    path = work / "metrics.jsonl"
+    mended = [m for m in read_jsonl_prefix(path) if m["step"] < first]
+    write_text(path, "".join(json.dumps(m) + "\n" for m in mended))
+    board = open_board(work / "tensorboard", first) if plan.tensorboard else no_board()
+    with board as shown:
+        def write(noted: dict, speed: dict) -> None:
+            append(path, noted)
+            append(work / "timing.jsonl", speed)
+            if plan.tensorboard:
+                show_on(shown, noted | speed)
+
+        yield write
+
+
+def load_all(state: Path, model: nn.Module, optimizer: torch.optim.Optimizer,
+             kept: Mapping[str, Kept], team: Team) -> int:
+    """Fill everything from the newest whole checkpoint; give its step."""
+    if team.dense:
+        from minicoder.parallel.shards import load_shards
+        return load_shards(state, model, optimizer, kept, team)
+    return load_state(state, model, optimizer, kept)
+
+
+def save_all(work: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer,
+             kept: Mapping[str, Kept], count: int, team: Team) -> None:
+    """A checkpoint to resume from, of a process alone or of a team."""
+    if team.main:
+        sync(work / "metrics.jsonl")
+    if team.dense:
+        from minicoder.parallel.shards import save_shards
+        save_shards(work / "state", step, model, optimizer, kept, team, count)
+    else:
+        save_state(work / "state", step, model, optimizer, kept, count)
 
 
 class Speed:
@@ -148,27 +191,40 @@ def append(path: Path, line: dict) -> None:
 
 
 def one_step(model: nn.Module, optimizer: torch.optim.Optimizer, step_loss: StepLoss,
-             plan: Plan, step: int, spikes: Spikes) -> dict:
+             plan: Plan, step: int, spikes: Spikes, team: Team = ALONE) -> dict:
     """One update; a step whose loss is None (nothing to learn from) changes nothing,
-    and neither does one whose gradient is a spike."""
+    and neither does one whose gradient is a spike.
+
+    A loss without a graph has been sent back already (pipelines do it on the way).
+    """
     lr = rate(plan.schedule, step, plan.steps, plan.lr, plan.warmup, plan.floor)
     for group in optimizer.param_groups:
         group["lr"] = lr
     loss, noted = step_loss(step)
     record = {"step": step, "lr": lr}
     if loss is not None:
-        if not torch.isfinite(loss):
-            raise UserError(f"The loss is {loss.item()} at step {step}; a smaller "
+        value = team.mean({"loss": loss})["loss"].item()
+        if not math.isfinite(value):
+            raise UserError(f"The loss is {value} at step {step}; a smaller "
                             f"learning rate than {plan.lr} may help.")
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(model.parameters(), plan.clip)
-        record |= {"loss": loss.item(), "grad_norm": norm.item()}
+        if loss.requires_grad:
+            loss.backward()
+        norm = clipped(model, plan.clip, team)
+        record |= {"loss": value, "grad_norm": norm.item()}
         left_out = spikes.judge(record["grad_norm"], step)
         record |= left_out
         if not left_out:
             optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     return record | noted
+
+
+def clipped(model: nn.Module, limit: float, team: Team) -> Tensor:
+    """The norm of the whole gradient, which is shortened to `limit`."""
+    if team.dense:
+        from minicoder.parallel.parallelize import clip
+        return clip(model, limit)
+    return nn.utils.clip_grad_norm_(model.parameters(), limit)
 
 
 def read_jsonl_prefix(path: Path) -> list[dict]:

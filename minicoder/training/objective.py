@@ -24,6 +24,8 @@ from minicoder.model.balance import (
 from minicoder.model.documents import find_documents
 from minicoder.model.moe import MoE, Routing
 from minicoder.model.transformer import MiniCoder
+from minicoder.parallel.dropping import shared
+from minicoder.parallel.layout import ALONE, Team
 from minicoder.training.loop import token_losses
 
 Sums = dict[str, Tensor]    # what a step's record is made of; parts of a step average
@@ -57,6 +59,7 @@ class Objective:
     With `documents` no token attends beyond its own document; with `parts` above 1 a
     step is read in so many parts to save memory, whose mean is the step's loss to the
     last digits of its sum: rows are alike long, and balance is counted in each row.
+    Each process of a `team` reads rows of its own, and the record is that of all.
     """
 
     model: MiniCoder
@@ -66,6 +69,7 @@ class Objective:
     parts: int = 1
     documents: bool = False
     dropping: Dropping | None = None
+    team: Team = ALONE      # who else reads rows of this step
     dropped: list[Tensor] = field(default_factory=list)  # of each layer, in this part
 
     def __post_init__(self) -> None:
@@ -79,7 +83,7 @@ class Objective:
 
     def drop(self, routing: Routing, sequences: int) -> Routing:
         """Drop visits, and note the share of them that is lost."""
-        changed = self.dropping(routing, sequences)
+        changed = shared(self.dropping, self.team)(routing, sequences)
         lost = (changed.weights == 0) & (routing.weights != 0)
         self.dropped.append(lost.float().mean())
         return changed
@@ -100,7 +104,8 @@ class Objective:
         if self.parts > 1:
             loss = before + loss / self.parts
         mean = {name: torch.stack([s[name] for s in sums]).mean(0) for name in sums[0]}
-        return loss, {"tokens": rows[:, 1:].numel(), **record(mean)}
+        tokens = rows[:, 1:].numel() * self.team.layout.readers
+        return loss, {"tokens": tokens, **record(self.team.mean(mean))}
 
     def of_part(self, rows: Int[Tensor, "B row"]) -> tuple[Tensor, Sums]:
         """The loss of some rows, and sums for the record."""

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tyro.conf import OmitArgPrefixes
 
-from minicoder.config import preset
+from minicoder.config import ModelConfig, preset
 from minicoder.data.packing import Shards
-from minicoder.errors import UserError, at_least
+from minicoder.errors import UserError
 from minicoder.model.balance import Balance, Dropping
 from minicoder.model.transformer import MiniCoder
-from minicoder.parallel.economy import Precision, prepare
-from minicoder.stages import stage
+from minicoder.parallel.economy import prepare
+from minicoder.parallel.layout import Layout, Team, gather_team
+from minicoder.parallel.together import team_stage
 from minicoder.tokenizer import Tokenizer, padded
 from minicoder.training.answers import Answers, Middles, Recall, with_answers
-from minicoder.training.checkpoints import KEPT
 from minicoder.training.ledger import Ledger
 from minicoder.training.loop import Plan, pick_device, train
 from minicoder.training.objective import Objective
-from minicoder.training.schedule import Schedule
+from minicoder.training.options import (
+    LAYOUT,
+    MACHINE,
+    RECORDS,
+    ROUTERS,
+    UPDATES,
+    Machine,
+    Records,
+    Routers,
+    Updates,
+    check,
+)
 
 HOLES = 16   # lines to fill in beside the rows of a step
 REFRESH = 8  # every so many steps, needles that were learnt are asked for again
@@ -49,127 +60,54 @@ def holes(words: Tokenizer, rows: Shards, plan: Plan, recall: int, middles: int,
     return [(source, steps)]
 
 
-@dataclass(frozen=True)
-class Updates:
-    """How a step changes the weights (AdamW, betas 0.9 and 0.95).
-
-    Args:
-        schedule: cosine as in Coder-V2, or the two steps down of V2 or V2-Lite.
-        floor: where the cosine ends, as a share of the peak.
-        weight_decay: of matrices; norms have none.
-        clip: the longest gradient; longer ones are shortened.
-        spike: leave out a step whose gradient is so many times as long as the median of
-            the last 64; 0 leaves out none.
-    """
-
-    schedule: Schedule = "cosine"
-    floor: float = 0.1
-    weight_decay: float = 0.1
-    clip: float = 1.0
-    spike: float = 0.0
-
-
-@dataclass(frozen=True)
-class Routers:
-    """Keeping devices and wires as busy as experts, as if there were several devices.
-
-    DeepSeek-V2 has 0.05, 0.02, 8 devices, limit 3, capacity 1 and 0.1 spared, with
-    --balance 0.003.
-
-    Args:
-        device_balance: alpha of the device balance loss.
-        communication_balance: alpha of the communication balance loss.
-        devices: how many the experts are dealt out to.
-        device_limit: the most devices that a token should go to.
-        capacity: a device's room over the average load; the weakest visits above it are
-            dropped. 0 drops none.
-        spared: share of the rows that keep all their visits.
-    """
-
-    device_balance: float = 0.0
-    communication_balance: float = 0.0
-    devices: int = 1
-    device_limit: int = 1
-    capacity: float = 0.0
-    spared: float = 0.1
-
-
-@dataclass(frozen=True)
-class Machine:
-    """The same training with less memory or time.
-
-    Args:
-        accumulate: parts that the rows of a step are read in; the gradient is that of
-            all of them.
-        precision: what matrices are multiplied in; weights and routers stay float32.
-        recompute: forget activations and compute them again, for a third more time.
-        compile: compile attention and feed-forward; needs a C++ compiler.
-    """
-
-    accumulate: int = 1
-    precision: Precision = "float32"
-    recompute: bool = False
-    compile: bool = False
-
-
-@dataclass(frozen=True)
-class Records:
-    """What is kept beside the weights.
-
-    Args:
-        keep: how many checkpoints to resume from.
-        tensorboard: draw curves for TensorBoard too, if it is installed.
-    """
-
-    keep: int = KEPT
-    tensorboard: bool = False
-
-
-UPDATES, ROUTERS, MACHINE, RECORDS = Updates(), Routers(), Machine(), Records()
-
-
-def first_model(start: Path | None, model: str | None, words: Tokenizer,
-                window: int) -> MiniCoder:
-    """Random weights of a preset, or those of the checkpoint to start from.
+def first_config(start: Path | None, model: str | None, words: Tokenizer,
+                 window: int) -> ModelConfig:
+    """The shape of a preset for this vocabulary and window, or of a checkpoint.
 
     Raises `UserError` when the checkpoint's tokenizer is another one, or its window
     shorter than the rows.
     """
     if start is None:
-        return MiniCoder(preset(model or "toy", vocab_size=padded(words.vocab_size),
-                                max_position_embeddings=window))
+        return preset(model or "toy", vocab_size=padded(words.vocab_size),
+                      max_position_embeddings=window)
     if model is not None:
         raise UserError(f"--model {model}: with --start it is {start} that decides the "
                         "model; leave one of them away.")
-    old, coder = MiniCoder.with_tokenizer(start)
+    old, config = Tokenizer.load(start), ModelConfig.load(start)
     if any(getattr(old, part) != getattr(words, part)
            for part in ("tokens", "merges", "rules", "specials")):
         raise UserError(f"{start} was trained with another tokenizer than the rows: "
                         "pack them with the tokenizer that lies in it.")
-    if window > coder.config.max_position_embeddings:
+    if window > config.max_position_embeddings:
         raise UserError(f"The rows have {window} tokens, and the window of {start} is "
-                        f"{coder.config.max_position_embeddings}: pack shorter rows, "
+                        f"{config.max_position_embeddings}: pack shorter rows, "
                         "or extend it first.")
+    return config
+
+
+def first_model(config: ModelConfig, start: Path | None, machine: Machine, team: Team
+                ) -> nn.Module:
+    """Random weights, or those of the checkpoint; in a team, this process's shards."""
+    if team.dense is not None:
+        from minicoder.parallel.spread import spread
+        return spread(config, start, team, machine.precision, machine.recompute,
+                      machine.compile)
+    coder = MiniCoder.with_tokenizer(start)[1] if start else MiniCoder(config)
+    prepare(coder.to(team.device), machine.precision, machine.recompute,
+            machine.compile)
     return coder
 
 
 def make_objective(coder: MiniCoder, rows: Shards, words: Tokenizer, expert: float,
-                   routers: Routers, machine: Machine, documents: bool) -> Objective:
+                   routers: Routers, machine: Machine, documents: bool, team: Team
+                   ) -> Objective:
     """The loss, with all that was asked for."""
     r = routers
     balance = Balance(expert, r.device_balance, r.communication_balance, r.devices,
                       r.device_limit)
     dropping = Dropping(r.devices, r.capacity, r.spared) if r.capacity else None
     return Objective(coder, balance, rows.bos, words.fim_begin, machine.accumulate,
-                     documents, dropping)
-
-
-def check(batch: int, machine: Machine) -> None:
-    """Raise `UserError` for a step that cannot be read in equal parts."""
-    at_least(1, batch=batch, accumulate=machine.accumulate)
-    if batch % machine.accumulate:
-        raise UserError(f"--accumulate {machine.accumulate} must divide --batch "
-                        f"{batch}.")
+                     documents, dropping, team)
 
 
 def pretrain(
@@ -181,6 +119,7 @@ def pretrain(
     routers: OmitArgPrefixes[Routers] = ROUTERS,
     machine: OmitArgPrefixes[Machine] = MACHINE,
     records: OmitArgPrefixes[Records] = RECORDS,
+    layout: OmitArgPrefixes[Layout] = LAYOUT,
 ) -> Path:
     """Train a base model from random weights, or go on from a checkpoint.
 
@@ -189,6 +128,10 @@ def pretrain(
       pretrain --out a --shards pack_a --tokenizer tokenizer
 
       pretrain --out b --shards pack_b --tokenizer tokenizer --start a
+
+    On many processes or GPUs, each weight and each step shared among them:
+
+      torchrun --nproc-per-node 4 -m minicoder pretrain --shard 2 --tensor 2 ...
 
     Writes the checkpoint, metrics.jsonl, and ledger.json: the tokens that the weights
     have read, by phase and source. Killed at any moment, the same command goes on.
@@ -223,27 +166,40 @@ def pretrain(
         **asdict(updates), **asdict(routers), **asdict(machine), **asdict(records))
     words, rows = Tokenizer.load(tokenizer), Shards(shards)
     inputs = [path for path in (shards, tokenizer, start) if path]
-    with stage(out, "pretrain", settings, inputs, seed) as run:
+    with gather_team(layout, pick_device()) as team, team_stage(
+            team, out, "pretrain", settings, inputs, seed) as run:
         if run.finished:
             return out
-        run.device = (device := pick_device()).type
+        run.device = team.described()
         torch.manual_seed(seed)
-        coder = first_model(start, model, words, rows.sequence_length).to(device)
-        prepare(coder, machine.precision, machine.recompute, machine.compile)
-        read = make_objective(coder, rows, words, balance, routers, machine, documents)
+        config = first_config(start, model, words, rows.sequence_length)
+        coder = first_model(config, start, machine, team)
+        read = make_objective(coder, rows, words, balance, routers, machine, documents,
+                              team)
 
         def rows_loss(step: int) -> tuple[Tensor, dict]:
-            loss, noted = read(rows.batch(step, batch, seed).to(device))
+            own = team.own(rows.batch(step, batch, seed), machine.accumulate)
+            loss, noted = read(own.to(team.device))
             return loss, noted | {"sources": rows.counts(step, batch, seed)}
 
         lessons = [*needles(words, rows, batch, plan, recall, seed),
                    *holes(words, rows, plan, recall, middles, seed)]
         ledger = Ledger(out.name, start)
-        metrics = train(coder, with_answers(coder, rows_loss, lessons), plan, run.work,
-                        "pretrain", ledger)
-        coder.save_pretrained(run.work, words)
-        run.headline = headline(metrics, ledger)
+        metrics = train(coder, with_answers(coder, rows_loss, lessons, team), plan,
+                        run.work, "pretrain", ledger, team=team)
+        save(coder, run.work, words, team)
+        if team.main:
+            run.headline = headline(metrics, ledger)
     return out
+
+
+def save(coder: nn.Module, folder: Path, words: Tokenizer, team: Team) -> None:
+    """Write the released layout; a team does it without one who holds the whole."""
+    if team.dense is None:
+        coder.save_pretrained(folder, words)
+    else:
+        from minicoder.parallel.shards import export
+        export(folder, coder, team, words)
 
 
 def headline(metrics: list[dict], ledger: Ledger) -> str:
