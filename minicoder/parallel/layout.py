@@ -194,8 +194,11 @@ def gather_team(layout: Layout, device: torch.device) -> Iterator[Team]:
     """The team that torchrun started: gloo on the CPU, NCCL on GPUs of CUDA.
 
     `device` is what a process alone takes; of several GPUs each process takes its own.
-    Without torchrun a team of one, and no process group.
+    Without torchrun a team of one, and no process group; one that exists is taken.
     """
+    if dist.is_initialized():
+        yield team_of(layout, device)
+        return
     if "WORLD_SIZE" not in os.environ:
         yield Team(layout.of(1), 0, device, None, None)
         return

@@ -20,7 +20,7 @@ from minicoder.parallel.together import team_stage
 from minicoder.tokenizer import Tokenizer, padded
 from minicoder.training.answers import Answers, Middles, Recall, with_answers
 from minicoder.training.ledger import Ledger
-from minicoder.training.loop import Plan, pick_device, train
+from minicoder.training.loop import Plan, StepLoss, pick_device, train
 from minicoder.training.objective import Objective
 from minicoder.training.options import (
     LAYOUT,
@@ -176,21 +176,25 @@ def pretrain(
         coder = first_model(config, start, machine, team)
         read = make_objective(coder, rows, words, balance, routers, machine, documents,
                               team)
-
-        def rows_loss(step: int) -> tuple[Tensor, dict]:
-            own = team.own(rows.batch(step, batch, seed), machine.accumulate)
-            loss, noted = read(own.to(team.device))
-            return loss, noted | {"sources": rows.counts(step, batch, seed)}
-
         lessons = [*needles(words, rows, batch, plan, recall, seed),
                    *holes(words, rows, plan, recall, middles, seed)]
         ledger = Ledger(out.name, start)
-        metrics = train(coder, with_answers(coder, rows_loss, lessons, team), plan,
-                        run.work, "pretrain", ledger, team=team)
+        loss = with_answers(coder, rows_loss(read, rows, batch, seed), lessons, team)
+        metrics = train(coder, loss, plan, run.work, "pretrain", ledger, team=team)
         save(coder, run.work, words, team)
         if team.main:
             run.headline = headline(metrics, ledger)
     return out
+
+
+def rows_loss(read: Objective, rows: Shards, batch: int, seed: int) -> StepLoss:
+    """The loss of a step's rows; this process reads those that are its own."""
+    def loss(step: int) -> tuple[Tensor, dict]:
+        own = read.team.own(rows.batch(step, batch, seed), read.parts)
+        found, noted = read(own.to(read.team.device))
+        return found, noted | {"sources": rows.counts(step, batch, seed)}
+
+    return loss
 
 
 def save(coder: nn.Module, folder: Path, words: Tokenizer, team: Team) -> None:
