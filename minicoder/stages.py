@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 from minicoder import __version__
 from minicoder.errors import UserError
@@ -39,6 +40,17 @@ class Run:
     resumed: bool = False
     headline: str = ""
     device: str = "cpu"
+
+
+@runtime_checkable
+class Kept(Protocol):
+    """Something that goes on where it was: `state` fits into JSON."""
+
+    def state(self) -> dict[str, Any]:
+        """All that it needs to go on."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
 
 
 def read_json(path: Path) -> dict:

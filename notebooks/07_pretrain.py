@@ -49,6 +49,7 @@ from torch import Tensor, nn
 from minicoder.config import preset
 from minicoder.model.balance import Balance, chosen
 from minicoder.model.transformer import MiniCoder
+from minicoder.model.weights import read_header
 from minicoder.show.check import check, hint, solution  # noqa: F401
 from minicoder.show.slider import frame_slider
 from minicoder.show.style import label_lines, use_style
@@ -874,8 +875,9 @@ for path in sorted((work / "killed" / "state").iterdir()):
     kept = sorted(file.name for file in path.iterdir())
     print(path.name, "keeps", ", ".join(kept))
     assert read_json(path / "state.json")["step"] == int(path.name[-7:])
-    weights, moments = ((path / f"{part}.safetensors").stat().st_size
-                        for part in ("model", "optimizer"))
+    stored = read_header(path / "shards-00000.safetensors")
+    weights, moments = (sum(entry.stop - entry.start for name, entry in stored.items()
+                            if name.startswith(part)) for part in ("model.", "optim"))
     assert 1.9 < moments / weights < 2.1
 
 # %% [markdown]
@@ -888,7 +890,7 @@ for path in sorted((work / "killed" / "state").iterdir()):
 # the weights at the end agree with those of the whole run?
 
 # %%
-newest = work / "killed" / "state" / "step-0000008" / "model.safetensors"
+newest = work / "killed" / "state" / "step-0000008" / "shards-00000.safetensors"
 newest.write_bytes(newest.read_bytes()[:-1000])
 again = start("killed")
 print(again.communicate()[0].strip(), "| ended with", again.returncode)

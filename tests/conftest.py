@@ -18,9 +18,12 @@ import torch  # noqa: E402  after the thread count
 torch.set_num_threads(1)  # small tensors, shared machines: more threads are slower
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def gang() -> Iterator[Callable]:
-    """`gang(n)`: n living processes of one gloo group; `.run(function, *arguments)`."""
+    """`gang(n)`: n living processes of one gloo group; `.run(function, *arguments)`.
+
+    Not for all modules: every mesh adds threads that never sleep.
+    """
     from gang import Gang
 
     gangs: dict[int, Gang] = {}

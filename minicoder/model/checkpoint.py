@@ -13,22 +13,23 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.overrides import TorchFunctionMode
 
 from minicoder.config import ModelConfig, parameter_count
 from minicoder.errors import UserError
-from minicoder.model.weights import INDEX, WEIGHTS, Stored, read_weights
+from minicoder.model.weights import INDEX, WEIGHTS, Stored, read_weights, write_weights
 from minicoder.stages import read_json, sync
 from minicoder.tokenizer import Tokenizer
 
+UNFINISHED = "unfinished"
 SHARD_BYTES = 2**33  # as the released shards: 8.59 GB
 
 
@@ -124,8 +125,40 @@ def overlap(shape: torch.Size, start: Sequence[int], block: Block, whole: torch.
     return tuple(local), tuple(inner)
 
 
-def _write_configs(model: Pretrained, folder: Path, tokenizer: Tokenizer | None
-                   ) -> None:
+@contextmanager
+def replaced(folder: Path) -> Iterator[Path]:
+    """A folder aside, whose files are flushed and then take the place of older ones."""
+    aside = folder / UNFINISHED
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        yield aside
+        for path in aside.iterdir():
+            sync(path)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    written = {path.name for path in aside.iterdir()}
+    for name in sorted(written):
+        os.replace(aside / name, folder / name)
+    shards = folder.glob("model-*.safetensors")
+    for old in {folder / INDEX, folder / WEIGHTS, *shards}:
+        if old.name not in written:
+            old.unlink(missing_ok=True)
+    aside.rmdir()
+    sync(folder)
+
+
+def check_tokenizer(tokenizer: Tokenizer | None, config: ModelConfig) -> None:
+    """Raise `UserError` when the tokenizer has more tokens than the model."""
+    if tokenizer and tokenizer.vocab_size > config.vocab_size:
+        raise UserError(f"The tokenizer has {tokenizer.vocab_size} tokens, and the "
+                        f"model's vocab_size is {config.vocab_size}.")
+
+
+def write_configs(model: Pretrained, folder: Path, tokenizer: Tokenizer | None
+                  ) -> None:
+    """Write config.json and generation_config.json."""
     ids = {"bos_token_id": tokenizer and tokenizer.bos,
            "eos_token_id": tokenizer and tokenizer.eos}
     dtype = str(model.lm_head.weight.dtype).removeprefix("torch.")
@@ -136,30 +169,6 @@ def _write_configs(model: Pretrained, folder: Path, tokenizer: Tokenizer | None
         "generation_config.json": ids | sampling,
     }.items():
         (folder / name).write_text(json.dumps(values, indent=2) + "\n")
-
-
-def _write_weights(model: Pretrained, folder: Path, shard_bytes: int) -> None:
-    shards: list[dict[str, Tensor]] = [{}]
-    room = shard_bytes
-    for name, tensor in released(model):
-        if tensor.nbytes > room and shards[-1]:
-            shards.append({})
-            room = shard_bytes
-        shards[-1][name] = tensor
-        room -= tensor.nbytes
-    places: dict[str, str] = {}
-    for number, shard in enumerate(shards, start=1):
-        file = (f"model-{number:05}-of-{len(shards):05}.safetensors"
-                if len(shards) > 1 else WEIGHTS)
-        save_file({name: tensor.cpu() for name, tensor in shard.items()},
-                  folder / file, {"format": "pt"})
-        # safetensors lets only its own user read; a class shares checkpoints
-        shutil.copymode(folder / "config.json", folder / file)
-        places |= dict.fromkeys(shard, file)
-    if len(shards) > 1:
-        size = sum(tensor.nbytes for _, tensor in released(model))
-        index = {"metadata": {"total_size": size}, "weight_map": places}
-        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
 
 
 def _refuse_giants(config: ModelConfig, stored: dict[str, Stored], folder: Path
@@ -203,13 +212,14 @@ class Pretrained(nn.Module):
     @classmethod
     def from_pretrained(cls, folder: Path, device: torch.device | str = "cpu",
                         dtype: torch.dtype | None = None,
-                        parallelize: Callable[[nn.Module], object] | None = None
-                        ) -> Pretrained:
+                        parallelize: Callable[[nn.Module], nn.Module | None] | None
+                        = None                        ) -> Pretrained:
         """Open a checkpoint: ours, transformers', or a released one.
 
         `dtype` converts; without it the widest stored type is kept. Needs the memory of
         the model and of one tensor. `parallelize` may shard the outline in place, over
-        a device mesh (FSDP2, DTensor): each rank then reads its shards alone.
+        a device mesh (FSDP2, DTensor), or give a part of it, a stage of a pipeline:
+        each rank then reads what it holds alone.
 
         Raises `UserError` when the configuration does not fit, a file is broken, or a
         tensor is missing, extra, mis-shaped or not finite.
@@ -225,7 +235,7 @@ class Pretrained(nn.Module):
                                 (entry.dtype for entry in stored.values()))
         model = model.to(dtype)
         if parallelize is not None:
-            parallelize(model)
+            model = parallelize(model) or model
         fill(model.to_empty(device=device), stored)
         return model
 
@@ -266,29 +276,10 @@ class Pretrained(nn.Module):
         """
         if any(isinstance(p, DTensor) for p in self.parameters()):
             raise UserError("The model is sharded: this process cannot save it alone.")
-        folder, rows = Path(folder), self.config.vocab_size
-        if tokenizer and tokenizer.vocab_size > rows:
-            raise UserError(f"The tokenizer has {tokenizer.vocab_size} tokens, and the "
-                            f"model's vocab_size is {rows}.")
-        aside = folder / "unfinished"
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        try:
-            _write_configs(self, aside, tokenizer)
-            _write_weights(self, aside, shard_bytes)
+        check_tokenizer(tokenizer, self.config)
+        with replaced(Path(folder)) as aside:
+            write_configs(self, aside, tokenizer)
+            tensors = dict(released(self))
+            write_weights(aside, tensors, tensors.__getitem__, shard_bytes)
             if tokenizer:
                 tokenizer.save(aside, chat_template)
-            for path in aside.iterdir():
-                sync(path)
-        except BaseException:
-            shutil.rmtree(aside, ignore_errors=True)
-            raise
-        written = {path.name for path in aside.iterdir()}
-        for name in sorted(written):
-            os.replace(aside / name, folder / name)
-        shards = folder.glob("model-*.safetensors")
-        for old in {folder / INDEX, folder / WEIGHTS, *shards}:
-            if old.name not in written:
-                old.unlink(missing_ok=True)
-        aside.rmdir()
-        sync(folder)

@@ -77,9 +77,9 @@ class MLA(nn.Module):
         c = self.config
         content, rotary = cached.split([c.kv_lora_rank, c.qk_rope_head_dim], dim=-1)
         kv = rearrange(self.kv_b_proj(content), "b s (h d) -> b h s d",
-                       h=c.num_attention_heads)
+                       d=c.qk_nope_head_dim + c.v_head_dim)
         k, v = kv.split([c.qk_nope_head_dim, c.v_head_dim], dim=-1)
-        rotary = rotary.unsqueeze(1).expand(-1, c.num_attention_heads, -1, -1)
+        rotary = rotary.unsqueeze(1).expand(-1, kv.shape[1], -1, -1)
         k = torch.cat((k, rotary), dim=-1)
         return torch.cat(self.queries(x, rope), dim=-1), k, v
 

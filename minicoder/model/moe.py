@@ -98,13 +98,22 @@ class Experts(nn.Module):
         chosen, copies = routing.experts.flatten(), routing.experts.shape[1]
         order = chosen.argsort(stable=True)
         ends = chosen.bincount(minlength=len(self.down_proj)).cumsum(0)
-        token = order // copies
-        weight = routing.weights.flatten().index_select(0, order).type_as(x)
-        gate, up = grouped_linear(
-            x.index_select(0, token), self.gate_up_proj, ends).chunk(2, dim=-1)
-        rows = grouped_linear(
-            F.silu(gate) * up * weight.unsqueeze(1), self.down_proj, ends)
-        return torch.zeros_like(x).index_add(0, token, rows)
+        weight = routing.weights.flatten().index_select(0, order)
+        return run_experts(x, order // copies, weight, ends, self.gate_up_proj,
+                           self.down_proj)
+
+
+def run_experts(
+    x: Float[Tensor, "M D"], token: Int[Tensor, " V"], weight: Float[Tensor, " V"],
+    ends: Int[Tensor, " E"], gate_up_proj: Float[Tensor, "E two_I D"],
+    down_proj: Float[Tensor, "E D I"],
+) -> Float[Tensor, "M D"]:
+    """What V visits add to their tokens: those of expert e are ends[e-1] .. ends[e]."""
+    gate, up = grouped_linear(
+        x.index_select(0, token), gate_up_proj.type_as(x), ends).chunk(2, dim=-1)
+    rows = grouped_linear(F.silu(gate) * up * weight.type_as(x).unsqueeze(1),
+                          down_proj.type_as(x), ends)
+    return torch.zeros_like(x).index_add(0, token, rows)
 
 
 def _has_kernel(x: Tensor, weight: Tensor) -> bool:
@@ -122,7 +131,7 @@ def grouped_linear(
     ends: Int[Tensor, " E"],
 ) -> Float[Tensor, "rows out"]:
     """Rows ends[e-1] .. ends[e] times the transposed matrix of expert e."""
-    if _has_kernel(x, weight) and (x.is_cuda or len(x) > len(weight)):
+    if _has_kernel(x, weight) and len(x) > (0 if x.is_cuda else len(weight)):
         return F.grouped_mm(x, weight.transpose(1, 2), offs=ends.int())
     # few rows, or no kernel: the experts that were chosen, one by one. `unbind` when
     # there are gradients, because each index would make one of the size of all experts
@@ -130,7 +139,8 @@ def grouped_linear(
     stops = ends.tolist()
     parts = [F.linear(x[start:stop], matrices[expert]) for expert, (start, stop)
              in enumerate(pairwise([0, *stops])) if start < stop]
-    return torch.cat(parts) if parts else x.new_zeros(0, weight.shape[1])
+    # no rows at all still have a gradient, which other processes may wait for
+    return torch.cat(parts) if parts else F.linear(x, matrices[0])
 
 
 class MoE(nn.Module):

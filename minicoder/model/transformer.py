@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -31,6 +32,13 @@ class Block(nn.Module):
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
+    def forward(self, x: Float[Tensor, "B T D"],
+                attend: Callable[[MLA, Tensor], Tensor],
+                feed: Callable[[nn.Module, Tensor], Tensor]) -> Float[Tensor, "B T D"]:
+        """`attend` and `feed` are how to call the two parts."""
+        x = x + attend(self.self_attn, self.input_layernorm(x))
+        return x + feed(self.mlp, self.post_attention_layernorm(x))
+
 
 class Transformer(nn.Module):
     """Embedding, blocks and final norm: tokens to hidden states."""
@@ -46,12 +54,12 @@ class Transformer(nn.Module):
     def run(self, tokens: Int[Tensor, "B T"], attend: Attend,
             seen: list[Routing] | None = None) -> Float[Tensor, "B T D"]:
         """All blocks, with `attend(layer, attention, x)` as the way to attend."""
+        def feed(mlp: nn.Module, x: Tensor) -> Tensor:
+            return mlp(x, seen) if isinstance(mlp, MoE) else mlp(x)
+
         x = self.embed_tokens(tokens)
         for layer, block in enumerate(self.layers):
-            x = x + attend(layer, block.self_attn, block.input_layernorm(x))
-            normed = block.post_attention_layernorm(x)
-            x = x + (block.mlp(normed, seen) if isinstance(block.mlp, MoE)
-                     else block.mlp(normed))
+            x = block(x, partial(attend, layer), feed)
         return self.norm(x)
 
     def forward(self, tokens: Int[Tensor, "B T"], seen: list[Routing] | None = None

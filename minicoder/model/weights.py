@@ -1,14 +1,18 @@
-"""Weight files of strangers: measured before they are believed.
+"""Weight files of strangers: measured before they are believed; and how ours are made.
 
 A safetensors file is a length, a JSON header and the numbers. The header is read here,
 with limits, and says where each tensor lies; the numbers are mapped when asked for.
+Files are written one tensor at a time: nobody need hold what one of them holds.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import os
 import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +27,7 @@ MAX_HEADER = 16 * 2**20     # bytes; the 29,102 tensors of the 236B need about 4
 MAX_TENSORS = 100_000       # in one file
 DTYPES = {"F64": torch.float64, "F32": torch.float32,
           "F16": torch.float16, "BF16": torch.bfloat16}
+KINDS = {dtype: kind for kind, dtype in DTYPES.items()}
 FIELDS = ("dtype", "shape", "data_offsets")
 BROKEN = (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError)
 
@@ -145,3 +150,67 @@ def _refuse_gaps(stored: dict[str, Stored], start: int, size: int) -> None:
         start = entry.stop
     if start != size:
         raise ValueError(f"it has {size} bytes and should have {start}")
+
+
+def write_file(path: Path, outline: Mapping[str, Tensor],
+               fetch: Callable[[str], Tensor], said: Mapping[str, str]) -> str:
+    """Write a safetensors file, flushed; return its SHA-256.
+
+    `outline` gives the shapes and types of the tensors, which `fetch` brings one by one
+    and which are let go; `said` is text for the header.
+    """
+    header: dict[str, Any] = {"__metadata__": dict(said)}
+    stop = 0
+    kinds = {name: KINDS[like.dtype] for name, like in outline.items()}
+    order = sorted(outline, key=lambda name: (  # that of safetensors itself
+        -outline[name].itemsize, kinds[name], name))
+    for name in order:
+        like = outline[name]
+        start, stop = stop, stop + like.nbytes
+        header[name] = {"dtype": kinds[name], "shape": list(like.shape),
+                        "data_offsets": [start, stop]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # so that the numbers are aligned
+
+    def parts() -> Iterator[Any]:
+        yield len(text).to_bytes(8, "little") + text
+        for name in order:
+            flat = fetch(name).detach().cpu().contiguous().view(-1)
+            yield flat.view(torch.uint8).numpy()
+
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        for part in parts():
+            digest.update(part)
+            file.write(part)
+        file.flush()
+        os.fsync(file.fileno())
+    return digest.hexdigest()
+
+
+def write_weights(folder: Path, outline: Mapping[str, Tensor],
+                  fetch: Callable[[str], Tensor], limit: int, rank: int = 0,
+                  world: int = 1) -> None:
+    """Write tensors in files of at most `limit` bytes, with an index when it is many.
+
+    Of `world` processes, which see one folder, each writes every so many-th file.
+    """
+    files: list[dict[str, Tensor]] = [{}]
+    room = limit
+    for name, like in outline.items():
+        if like.nbytes > room and files[-1]:
+            files.append({})
+            room = limit
+        files[-1][name] = like
+        room -= like.nbytes
+    names = [WEIGHTS] if len(files) == 1 else [
+        f"model-{number + 1:05}-of-{len(files):05}.safetensors"
+        for number in range(len(files))]
+    for number in range(rank, len(files), world):
+        write_file(folder / names[number], files[number], fetch, {"format": "pt"})
+    if len(files) > 1 and rank == 0:
+        places = {name: file for file, part in zip(names, files, strict=True)
+                  for name in part}
+        size = sum(like.nbytes for like in outline.values())
+        index = {"metadata": {"total_size": size}, "weight_map": places}
+        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")

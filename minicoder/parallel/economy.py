@@ -6,9 +6,8 @@ where they are, so that checkpoints do not know of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
-from types import SimpleNamespace
 from typing import Literal
 
 import torch
@@ -30,12 +29,13 @@ def parts(model: MiniCoder) -> Iterator[nn.Module]:
         yield block.mlp
 
 
-def lower(model: MiniCoder) -> None:
+def lower(model: MiniCoder, device: torch.device | None = None) -> None:
     """Multiply matrices in bfloat16; weights, residuals and the router stay float32.
 
-    Raises `UserError` on a GPU that has no bfloat16.
+    `device` is where an outline will run. Raises `UserError` on a GPU that has no
+    bfloat16.
     """
-    device = model.lm_head.weight.device
+    device = device or next(model.parameters()).device
     if device.type == "cuda" and not torch.cuda.is_bf16_supported(False):
         raise UserError("--precision bfloat16: this GPU has none; use float32.")
     for part in (*parts(model), model.lm_head):
@@ -44,14 +44,13 @@ def lower(model: MiniCoder) -> None:
         if isinstance(module, Router):  # in bfloat16 scores tie, and ties go by index
             module.forward = torch.autocast(device.type, enabled=False)(module.forward)
         if isinstance(module, Experts):
-            module.forward = partial(_low_experts, module)
+            module.forward = partial(_low_experts, module.forward)
 
 
-def _low_experts(experts: Experts, x: Float[Tensor, "M D"], routing: Routing
-                 ) -> Float[Tensor, "M D"]:
-    """Grouped products are unknown to autocast: cast what they multiply by hand."""
-    low = {name: p.bfloat16() for name, p in experts.named_parameters()}
-    return Experts.forward(SimpleNamespace(**low), x.bfloat16(), routing)
+def _low_experts(run: Callable[[Tensor, Routing], Tensor], x: Float[Tensor, "M D"],
+                 routing: Routing) -> Float[Tensor, "M D"]:
+    """Grouped products are unknown to autocast; experts are cast as their input is."""
+    return run(x.bfloat16(), routing)
 
 
 def recompute(model: MiniCoder) -> None:
@@ -77,12 +76,13 @@ def compile_parts(model: MiniCoder) -> None:
 
 
 def prepare(model: MiniCoder, precision: Precision = "float32",
-            recomputed: bool = False, compiled: bool = False) -> None:
+            recomputed: bool = False, compiled: bool = False,
+            device: torch.device | None = None) -> None:
     """All that is asked for, in the one order that works."""
     if precision not in ("float32", "bfloat16"):
         raise UserError(f"--precision {precision}: choose float32 or bfloat16.")
     if precision == "bfloat16":
-        lower(model)
+        lower(model, device)
     if recomputed:
         recompute(model)
     if compiled:

@@ -21,6 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.nn import functional
 
 from minicoder.config import ModelConfig
 from minicoder.errors import UserError, at_least
@@ -88,6 +89,9 @@ class Layout:
         for name, axis, parts, whole in (
                 ("num_attention_heads", "tensor", self.tensor,
                  config.num_attention_heads),
+                ("intermediate_size", "tensor", self.tensor, config.intermediate_size),
+                ("n_shared_experts x moe_intermediate_size", "tensor", self.tensor,
+                 (config.n_shared_experts or 0) * config.moe_intermediate_size),
                 ("n_routed_experts", "expert", self.expert,
                  config.n_routed_experts or self.expert)):
             if whole % parts:
@@ -144,6 +148,20 @@ class Team:
             data.copy_(torch.frombuffer(bytearray(text), dtype=torch.uint8))
         dist.broadcast(data, 0)
         return json.loads(data.cpu().numpy().tobytes())
+
+    def collect(self, value: Any, axis: str) -> list[Any]:
+        """What each process along an axis gives; anything that JSON holds."""
+        group = self.dense.get_group(axis)
+        text = torch.tensor(list(json.dumps(value).encode()), dtype=torch.uint8,
+                            device=self.device)
+        sizes = [torch.zeros(1, dtype=torch.int64, device=self.device)
+                 for _ in range(group.size())]
+        dist.all_gather(sizes, torch.tensor([len(text)], device=self.device), group)
+        longest = max(int(size) for size in sizes)
+        texts = [text.new_empty(longest) for _ in sizes]
+        dist.all_gather(texts, functional.pad(text, (0, longest - len(text))), group)
+        return [json.loads(bytes(part[:int(size)].tolist()))
+                for part, size in zip(texts, sizes, strict=True)]
 
     def mean(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """The means over those who read other rows; the names are the same in each."""

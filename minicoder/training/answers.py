@@ -20,11 +20,10 @@ from torch import Tensor
 
 from minicoder.data.needles import recall_row, without_rivals
 from minicoder.data.packing import Shards
-from minicoder.model.transformer import MiniCoder
-from minicoder.parallel.layout import ALONE, Team
 from minicoder.tokenizer import Tokenizer
 from minicoder.training.batches import Pair, answer_batch
-from minicoder.training.loop import IGNORE, StepLoss, token_losses
+from minicoder.training.loop import IGNORE, StepLoss
+from minicoder.training.objective import Objective
 
 STRAW = 300  # rows of the corpus that the hay is taken from
 CUT = 1 << 22    # tokens of rows that lines to fill in are cut from, held in memory
@@ -112,23 +111,23 @@ def unshuffled(rows: np.ndarray, tokenizer: Tokenizer) -> list[np.ndarray]:
     return found
 
 
-def own_answers(tokens: Int[Tensor, "B T"], targets: Int[Tensor, "B T"], team: Team
-                ) -> tuple[Int[Tensor, "b T"], Int[Tensor, "b T"]]:
+def own_answers(tokens: Int[Tensor, "B T"], targets: Int[Tensor, "B T"],
+                read: Objective) -> tuple[Int[Tensor, "b T"], Int[Tensor, "b T"]]:
     """The rows that this process reads; rows without answers fill up the last ones."""
-    missing = -len(tokens) % team.layout.readers
+    parts = 1 if read.pipeline is None else read.parts
+    missing = -len(tokens) % (parts * read.team.layout.readers)
     more = tokens.new_zeros(missing, tokens.shape[1])
-    return (team.own(torch.cat((tokens, more))),
-            team.own(torch.cat((targets, more + IGNORE))))
+    return (read.team.own(torch.cat((tokens, more)), parts),
+            read.team.own(torch.cat((targets, more + IGNORE)), parts))
 
 
-def with_answers(model: MiniCoder, step_loss: StepLoss,
-                 sources: Sequence[tuple[Answers, Container[int]]],
-                 team: Team = ALONE) -> StepLoss:
+def with_answers(read: Objective, step_loss: StepLoss,
+                 sources: Sequence[tuple[Answers, Container[int]]]) -> StepLoss:
     """`step_loss` plus the loss of each source's answers, during the source's steps.
 
-    The processes of a `team` share the answers; the loss is the mean over all of them.
+    The processes of a team share the answers; the loss is the mean over all of them.
     """
-    device = model.lm_head.weight.device
+    team = read.team
 
     def together(step: int) -> tuple[Tensor | None, dict]:
         loss, noted = step_loss(step)
@@ -138,8 +137,8 @@ def with_answers(model: MiniCoder, step_loss: StepLoss,
             tokens, targets = source(step)
             if not (count := int((targets != IGNORE).sum())):  # the rows are too short
                 continue
-            own, wanted = own_answers(tokens, targets, team)
-            found = token_losses(model, own.to(device), wanted.to(device)).sum() / (
+            found = read.of_answers(
+                *(part.to(read.device) for part in own_answers(tokens, targets, read)),
                 count / team.layout.readers)
             loss = loss + found
             name = f"{type(source).__name__.lower()}_loss"

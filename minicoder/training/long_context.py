@@ -13,16 +13,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from torch import Tensor
-
 from minicoder.data.packing import Shards
 from minicoder.errors import UserError, at_least
+from minicoder.model.balance import Balance
 from minicoder.model.rope import Way, extended
 from minicoder.model.transformer import MiniCoder
 from minicoder.stages import stage
 from minicoder.training.answers import Recall, with_answers
 from minicoder.training.ledger import Ledger
-from minicoder.training.loop import Plan, balanced_loss, pick_device, train
+from minicoder.training.loop import Plan, pick_device, train
+from minicoder.training.objective import Objective, rows_loss
 
 
 def stretch(coder: MiniCoder, factor: float, mscale: float = 0.707, way: Way = "yarn"
@@ -64,8 +64,7 @@ def extend(
     with stage(out, "extend", settings, [model, shards], seed) as run:
         if run.finished:
             return out
-        device = pick_device()
-        run.device = device.type
+        run.device = (device := pick_device()).type
         tokenizer, base = MiniCoder.with_tokenizer(model, device)
         coder = stretch(base, factor, mscale, way)
         window = coder.config.max_position_embeddings
@@ -73,13 +72,11 @@ def extend(
             raise UserError(f"{shards} has rows of {rows.sequence_length} tokens, and "
                             f"{factor} times the model's window is {window}.")
 
-        def step_loss(step: int) -> tuple[Tensor, dict]:
-            chosen = rows.batch(step, batch, seed).to(device)
-            loss, noted = balanced_loss(coder, chosen[:, :-1], chosen[:, 1:], balance)
-            return loss, noted | {"sources": rows.counts(step, batch, seed)}
-
+        read = Objective(coder, Balance(balance, 0.0, 0.0, 1, 1), rows.bos,
+                         tokenizer.fim_begin)
         needles = Recall(tokenizer, rows, batch, rows.sequence_length, seed)
-        step_loss = with_answers(coder, step_loss, [(needles, range(steps))])
+        step_loss = with_answers(read, rows_loss(read, rows, batch, seed),
+                                 [(needles, range(steps))])
         metrics = train(coder, step_loss, plan, run.work, "extend",
                         Ledger(out.name, model))
         coder.save_pretrained(run.work, tokenizer)

@@ -21,10 +21,12 @@ from minicoder.model.balance import expert_balance_loss, expert_load
 from minicoder.model.moe import Routing
 from minicoder.model.transformer import MiniCoder
 from minicoder.parallel.layout import ALONE, Team
+from minicoder.parallel.parallelize import clip
+from minicoder.parallel.shards import load_shards, save_shards
 from minicoder.progress import progress
-from minicoder.stages import read_jsonl, sync, write_text
+from minicoder.stages import Kept, read_jsonl, sync, write_text
 from minicoder.training.board import no_board, open_board, show_on
-from minicoder.training.checkpoints import KEPT, Draws, Kept, load_state, save_state
+from minicoder.training.checkpoints import KEPT, Draws
 from minicoder.training.ledger import Ledger
 from minicoder.training.optimizer import adamw
 from minicoder.training.schedule import Schedule, rate
@@ -93,7 +95,7 @@ def train(model: nn.Module, step_loss: StepLoss, plan: Plan, work: Path, name: s
     books = ledger or Ledger(name)
     kept = {"ledger": books, "spikes": spikes, "draws": Draws()} | dict(also or {})
     state = work / "state"
-    first = load_all(state, model, optimizer, kept, team)
+    first = load_shards(state, model, optimizer, kept, team)
     saved, said, speed = time.monotonic(), dict[str, str](), Speed()
     model.train()
     with open_log(work, first, plan, team) as log:
@@ -110,7 +112,9 @@ def train(model: nn.Module, step_loss: StepLoss, plan: Plan, work: Path, name: s
                 log(noted, speed.record(step))
             late = time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS
             if team.share(late):
-                save_all(work, step + 1, model, optimizer, kept, plan.keep, team)
+                if team.main:
+                    sync(work / "metrics.jsonl")
+                save_shards(state, step + 1, model, optimizer, kept, team, plan.keep)
                 saved = time.monotonic()
     model.eval()
     if ledger and team.main:
@@ -140,27 +144,6 @@ def open_log(work: Path, first: int, plan: Plan, team: Team
                 show_on(shown, noted | speed)
 
         yield write
-
-
-def load_all(state: Path, model: nn.Module, optimizer: torch.optim.Optimizer,
-             kept: Mapping[str, Kept], team: Team) -> int:
-    """Fill everything from the newest whole checkpoint; give its step."""
-    if team.dense:
-        from minicoder.parallel.shards import load_shards
-        return load_shards(state, model, optimizer, kept, team)
-    return load_state(state, model, optimizer, kept)
-
-
-def save_all(work: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer,
-             kept: Mapping[str, Kept], count: int, team: Team) -> None:
-    """A checkpoint to resume from, of a process alone or of a team."""
-    if team.main:
-        sync(work / "metrics.jsonl")
-    if team.dense:
-        from minicoder.parallel.shards import save_shards
-        save_shards(work / "state", step, model, optimizer, kept, team, count)
-    else:
-        save_state(work / "state", step, model, optimizer, kept, count)
 
 
 class Speed:
@@ -209,7 +192,7 @@ def one_step(model: nn.Module, optimizer: torch.optim.Optimizer, step_loss: Step
                             f"learning rate than {plan.lr} may help.")
         if loss.requires_grad:
             loss.backward()
-        norm = clipped(model, plan.clip, team)
+        norm = clip(model, plan.clip, team)
         record |= {"loss": value, "grad_norm": norm.item()}
         left_out = spikes.judge(record["grad_norm"], step)
         record |= left_out
@@ -217,14 +200,6 @@ def one_step(model: nn.Module, optimizer: torch.optim.Optimizer, step_loss: Step
             optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     return record | noted
-
-
-def clipped(model: nn.Module, limit: float, team: Team) -> Tensor:
-    """The norm of the whole gradient, which is shortened to `limit`."""
-    if team.dense:
-        from minicoder.parallel.parallelize import clip
-        return clip(model, limit)
-    return nn.utils.clip_grad_norm_(model.parameters(), limit)
 
 
 def read_jsonl_prefix(path: Path) -> list[dict]:

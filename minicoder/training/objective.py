@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from minicoder.data.packing import Shards
 from minicoder.errors import UserError
 from minicoder.model.balance import (
     Balance,
@@ -26,7 +27,8 @@ from minicoder.model.moe import MoE, Routing
 from minicoder.model.transformer import MiniCoder
 from minicoder.parallel.dropping import shared
 from minicoder.parallel.layout import ALONE, Team
-from minicoder.training.loop import token_losses
+from minicoder.parallel.pipeline import Pipeline
+from minicoder.training.loop import StepLoss, token_losses
 
 Sums = dict[str, Tensor]    # what a step's record is made of; parts of a step average
 
@@ -70,6 +72,7 @@ class Objective:
     documents: bool = False
     dropping: Dropping | None = None
     team: Team = ALONE      # who else reads rows of this step
+    pipeline: Pipeline | None = None    # runs the parts, when other stages have layers
     dropped: list[Tensor] = field(default_factory=list)  # of each layer, in this part
 
     def __post_init__(self) -> None:
@@ -81,6 +84,11 @@ class Objective:
             if isinstance(module, MoE) and self.dropping:
                 module.drop = self.drop
 
+    @property
+    def device(self) -> torch.device:
+        """Where tokens are read."""
+        return next(self.model.parameters()).device
+
     def drop(self, routing: Routing, sequences: int) -> Routing:
         """Drop visits, and note the share of them that is lost."""
         changed = shared(self.dropping, self.team)(routing, sequences)
@@ -91,8 +99,14 @@ class Objective:
     def __call__(self, rows: Int[Tensor, "B row"]) -> tuple[Tensor, dict]:
         """The loss of a step's rows. Its gradient is there once `backward` is called.
 
-        Of all parts but the last it is there already.
+        Of all parts but the last it is there already; of a pipeline's it is of all.
         """
+        loss, mean = (self.in_parts if self.pipeline is None else self.in_stages)(rows)
+        tokens = rows[:, 1:].numel() * self.team.layout.readers
+        return loss, {"tokens": tokens, **record(self.team.mean(mean))}
+
+    def in_parts(self, rows: Int[Tensor, "B row"]) -> tuple[Tensor, Sums]:
+        """One part after the other; the loss, and the parts' mean sums."""
         before, sums = 0.0, list[Sums]()
         for number, part in enumerate(rows.chunk(self.parts), start=1):
             loss, found = self.of_part(part)
@@ -103,29 +117,62 @@ class Objective:
                 before = before + loss.detach()
         if self.parts > 1:
             loss = before + loss / self.parts
-        mean = {name: torch.stack([s[name] for s in sums]).mean(0) for name in sums[0]}
-        tokens = rows[:, 1:].numel() * self.team.layout.readers
-        return loss, {"tokens": tokens, **record(self.team.mean(mean))}
+        return loss, {name: torch.stack([s[name] for s in sums]).mean(0)
+                      for name in sums[0]}
+
+    def in_stages(self, rows: Int[Tensor, "B row"]) -> tuple[Tensor, Sums]:
+        """All parts through the pipeline; the same."""
+        def head(stage: MiniCoder, hidden: Tensor, tokens: Tensor, targets: Tensor
+                 ) -> tuple[Tensor, Sums]:
+            losses = token_losses(stage, tokens, targets, None, lambda *_: hidden)
+            whole = torch.cat((tokens, targets[:, -1:]), dim=1)
+            return self.of_tokens(losses, whole)
+
+        return self.pipeline(rows[:, :-1], rows[:, 1:], head, self.of_layers,
+                             self.bos if self.documents else None)
+
+    def of_answers(self, tokens: Int[Tensor, "B T"], targets: Int[Tensor, "B T"],
+                   share: float) -> Tensor:
+        """The sum of the losses of the targets that count, over `share`."""
+        if self.pipeline is None:
+            return token_losses(self.model, tokens, targets).sum() / share
+
+        def head(stage: MiniCoder, hidden: Tensor, tokens: Tensor, targets: Tensor
+                 ) -> tuple[Tensor, Sums]:
+            found = token_losses(stage, tokens, targets, None, lambda *_: hidden)
+            return found.sum() * self.parts / share, Sums()
+
+        return self.pipeline(tokens, targets, head)[0]
 
     def of_part(self, rows: Int[Tensor, "B row"]) -> tuple[Tensor, Sums]:
         """The loss of some rows, and sums for the record."""
         inputs, targets = rows[:, :-1], rows[:, 1:]
         seen: list[Routing] = []
-        self.dropped.clear()
         losses = token_losses(self.model, inputs, targets, seen, self.reader(inputs))
-        loss = losses.mean()
+        loss, sums = self.of_tokens(losses, rows)
+        more, noted = self.of_layers(seen, len(rows))
+        return loss + more, sums | noted
+
+    def of_tokens(self, losses: Float[Tensor, " N"], rows: Int[Tensor, "B row"]
+                  ) -> tuple[Tensor, Sums]:
+        """The mean loss of all tokens, and what to note of it."""
         fim = in_fim(rows, self.bos, self.fim_begin)[:, 1:].flatten()
-        sums = {"language_loss": loss.detach(), **{
+        return losses.mean(), {"language_loss": losses.detach().mean(), **{
             name: torch.stack((losses.detach()[which].sum(), which.sum()))
             for name, which in (("ntp", ~fim), ("fim", fim))}}
-        for name, factor, values in self.imbalance(seen, len(rows)):
+
+    def of_layers(self, seen: list[Routing], rows: int) -> tuple[Tensor, Sums]:
+        """The balance losses of some layers, and what to note of each layer."""
+        loss, sums = torch.zeros((), device=self.device), Sums()
+        for name, factor, values in self.imbalance(seen, rows):
             loss = loss + factor * values.sum()
-            sums[name] = values.detach().mean()
+            sums[name] = values.detach()
         with torch.no_grad():
             if seen:
                 sums |= router_notes(seen)
-            if self.dropped:
-                sums["dropped"] = torch.stack(self.dropped)
+            if self.dropped:    # the last ones: who recomputes drops a second time
+                sums["dropped"] = torch.stack(self.dropped[-len(seen):])
+        self.dropped.clear()
         return loss, sums
 
     def reader(self, inputs: Int[Tensor, "B T"]) -> Callable[..., Tensor]:
@@ -169,9 +216,19 @@ def record(mean: Sums) -> dict:
         elif name in ("entropy", "dropped"):
             noted[f"router_{name}"] = _rounded(value)
         else:
-            noted[name] = value.item()
+            noted[name] = value.mean().item()
     return noted
 
 
 def _rounded(values: Float[Tensor, " layers"]) -> list[float]:
     return [round(v, 4) for v in values.tolist()]
+
+
+def rows_loss(read: Objective, rows: Shards, batch: int, seed: int) -> StepLoss:
+    """The loss of a step's rows; this process reads those that are its own."""
+    def loss(step: int) -> tuple[Tensor, dict]:
+        own = read.team.own(rows.batch(step, batch, seed), read.parts)
+        found, noted = read(own.to(read.device))
+        return found, noted | {"sources": rows.counts(step, batch, seed)}
+
+    return loss

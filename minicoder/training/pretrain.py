@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from tyro.conf import OmitArgPrefixes
 
 from minicoder.config import ModelConfig, preset
@@ -15,13 +15,16 @@ from minicoder.errors import UserError
 from minicoder.model.balance import Balance, Dropping
 from minicoder.model.transformer import MiniCoder
 from minicoder.parallel.economy import prepare
+from minicoder.parallel.export import export
 from minicoder.parallel.layout import Layout, Team, gather_team
+from minicoder.parallel.pipeline import Pipeline
+from minicoder.parallel.spread import spread
 from minicoder.parallel.together import team_stage
 from minicoder.tokenizer import Tokenizer, padded
 from minicoder.training.answers import Answers, Middles, Recall, with_answers
 from minicoder.training.ledger import Ledger
-from minicoder.training.loop import Plan, StepLoss, pick_device, train
-from minicoder.training.objective import Objective
+from minicoder.training.loop import Plan, pick_device, train
+from minicoder.training.objective import Objective, rows_loss
 from minicoder.training.options import (
     LAYOUT,
     MACHINE,
@@ -86,28 +89,27 @@ def first_config(start: Path | None, model: str | None, words: Tokenizer,
 
 
 def first_model(config: ModelConfig, start: Path | None, machine: Machine, team: Team
-                ) -> nn.Module:
-    """Random weights, or those of the checkpoint; in a team, this process's shards."""
+                ) -> tuple[MiniCoder, Pipeline | None]:
+    """Random weights, or those of the checkpoint; of a team's, what this process holds
+    and what runs it with the other stages."""
+    economy = machine.precision, machine.recompute, machine.compile
     if team.dense is not None:
-        from minicoder.parallel.spread import spread
-        return spread(config, start, team, machine.precision, machine.recompute,
-                      machine.compile)
+        return spread(config, start, team, machine.accumulate, *economy)
     coder = MiniCoder.with_tokenizer(start)[1] if start else MiniCoder(config)
-    prepare(coder.to(team.device), machine.precision, machine.recompute,
-            machine.compile)
-    return coder
+    prepare(coder.to(team.device), *economy)
+    return coder, None
 
 
 def make_objective(coder: MiniCoder, rows: Shards, words: Tokenizer, expert: float,
-                   routers: Routers, machine: Machine, documents: bool, team: Team
-                   ) -> Objective:
+                   routers: Routers, machine: Machine, documents: bool, team: Team,
+                   pipeline: Pipeline | None) -> Objective:
     """The loss, with all that was asked for."""
     r = routers
     balance = Balance(expert, r.device_balance, r.communication_balance, r.devices,
                       r.device_limit)
     dropping = Dropping(r.devices, r.capacity, r.spared) if r.capacity else None
     return Objective(coder, balance, rows.bos, words.fim_begin, machine.accumulate,
-                     documents, dropping, team)
+                     documents, dropping, team, pipeline)
 
 
 def pretrain(
@@ -173,13 +175,13 @@ def pretrain(
         run.device = team.described()
         torch.manual_seed(seed)
         config = first_config(start, model, words, rows.sequence_length)
-        coder = first_model(config, start, machine, team)
+        coder, pipeline = first_model(config, start, machine, team)
         read = make_objective(coder, rows, words, balance, routers, machine, documents,
-                              team)
+                              team, pipeline)
         lessons = [*needles(words, rows, batch, plan, recall, seed),
                    *holes(words, rows, plan, recall, middles, seed)]
         ledger = Ledger(out.name, start)
-        loss = with_answers(coder, rows_loss(read, rows, batch, seed), lessons, team)
+        loss = with_answers(read, rows_loss(read, rows, batch, seed), lessons)
         metrics = train(coder, loss, plan, run.work, "pretrain", ledger, team=team)
         save(coder, run.work, words, team)
         if team.main:
@@ -187,22 +189,11 @@ def pretrain(
     return out
 
 
-def rows_loss(read: Objective, rows: Shards, batch: int, seed: int) -> StepLoss:
-    """The loss of a step's rows; this process reads those that are its own."""
-    def loss(step: int) -> tuple[Tensor, dict]:
-        own = read.team.own(rows.batch(step, batch, seed), read.parts)
-        found, noted = read(own.to(read.team.device))
-        return found, noted | {"sources": rows.counts(step, batch, seed)}
-
-    return loss
-
-
 def save(coder: nn.Module, folder: Path, words: Tokenizer, team: Team) -> None:
     """Write the released layout; a team does it without one who holds the whole."""
     if team.dense is None:
         coder.save_pretrained(folder, words)
     else:
-        from minicoder.parallel.shards import export
         export(folder, coder, team, words)
 
 

@@ -116,12 +116,9 @@ def test_another_precision_is_refused(monkeypatch):
     class Gpu:
         type = "cuda"
 
-    class Head:
-        weight = type("W", (), {"device": Gpu})
-
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda emulated: False)
     with pytest.raises(UserError, match="this GPU has none; use float32"):
-        economy.lower.__wrapped__(type("M", (), {"lm_head": Head}))
+        economy.lower.__wrapped__(random_model(LITE), Gpu)
 
 
 COMPILED = """

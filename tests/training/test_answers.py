@@ -8,6 +8,7 @@ from small import new_coder
 from minicoder.data.fim import fim_tokens, infill_prompt
 from minicoder.data.needles import LETTERS, QUESTION, STATEMENT
 from minicoder.data.packing import Shards
+from minicoder.model.balance import Balance
 from minicoder.stages import write_json
 from minicoder.tokenizer import Tokenizer
 from minicoder.training import answers
@@ -19,6 +20,7 @@ from minicoder.training.answers import (
     with_answers,
 )
 from minicoder.training.loop import IGNORE, token_losses
+from minicoder.training.objective import Objective
 
 LENGTH = 160
 HAY = "".join(f"def f{i}(x):\n    return x * {i}\n" for i in range(80))
@@ -159,7 +161,9 @@ def test_blank_lines_are_not_asked_for(tokenizer, tmp_path):
 def test_the_loss_joins_in_its_steps(recall, tokenizer):
     model = new_coder(tokenizer)
     plain = torch.tensor(2.5)
-    both = with_answers(model, lambda step: (plain, {"tokens": step}),
+    read = Objective(model, Balance(0.0, 0.0, 0.0, 1, 1), tokenizer.bos,
+                     tokenizer.fim_begin)
+    both = with_answers(read, lambda step: (plain, {"tokens": step}),
                         [(recall, {3, 8})])
     for step in (2, 4, 9):
         assert both(step) == (plain, {"tokens": step})
@@ -170,5 +174,5 @@ def test_the_loss_joins_in_its_steps(recall, tokenizer):
     assert loss.item() == pytest.approx(2.5 + wanted)
     loss.backward()
     assert model.lm_head.weight.grad.abs().sum() > 0
-    nothing = with_answers(model, lambda step: (None, {}), [(recall, range(9))])
+    nothing = with_answers(read, lambda step: (None, {}), [(recall, range(9))])
     assert nothing(3) == (None, {})

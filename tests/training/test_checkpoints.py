@@ -13,11 +13,21 @@ from disk import small_disk
 from miniatures import LITE, random_model
 from torch import nn
 
+from minicoder.parallel.layout import ALONE
+from minicoder.parallel.shards import load_shards, save_shards
 from minicoder.stages import read_json
-from minicoder.training.checkpoints import Draws, load_state, save_state
+from minicoder.training.checkpoints import Draws
 from minicoder.training.optimizer import adamw
 
-FILES = ("model.safetensors", "optimizer.safetensors", "note.json", "state.json")
+FILES = ("shards-00000.safetensors", "kept-00000.json", "state.json")
+
+
+def save_state(folder, step, model, optimizer, kept=None, count=2):
+    save_shards(folder, step, model, optimizer, kept or {}, ALONE, count)
+
+
+def load_state(folder, model, optimizer, kept=None):
+    return load_shards(folder, model, optimizer, kept or {}, ALONE)
 
 
 class Note:
@@ -162,6 +172,13 @@ def test_a_missing_file_is_noticed(folder, capsys, ten, name):
     assert falls_back(folder, capsys, ten)
 
 
+def test_a_file_of_another_checkpoint_is_noticed(folder, capsys, ten):
+    """DCP's reader takes whatever lies in the folder."""
+    newest = folder / "step-0000020"
+    shutil.copy(folder / "step-0000010" / FILES[0], newest / "shards-00001.safetensors")
+    assert falls_back(folder, capsys, ten)
+
+
 def test_when_none_is_whole_training_starts_anew(folder, capsys):
     for path in folder.iterdir():
         (path / "state.json").write_text("{}")
@@ -172,7 +189,7 @@ def test_when_none_is_whole_training_starts_anew(folder, capsys):
 
 @pytest.mark.parametrize("step", [15, 20])
 def test_a_damaged_one_does_not_stand_in_the_way(folder, step):
-    (folder / "step-0000020" / "model.safetensors").write_bytes(b"")
+    (folder / "step-0000020" / FILES[0]).write_bytes(b"")
     save_state(folder, step, *pair(step))
     assert names(folder) == ["step-0000010", f"step-00000{step}"]
     found = pair()

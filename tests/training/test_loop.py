@@ -50,9 +50,9 @@ def optimizers(monkeypatch):
 @pytest.fixture
 def checkpoints(monkeypatch):
     """A checkpoint whenever the number of finished steps is a multiple of three."""
-    real = loop.save_state
+    real = loop.save_shards
     monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
-    monkeypatch.setattr(loop, "save_state", lambda folder, step, *rest: (
+    monkeypatch.setattr(loop, "save_shards", lambda folder, step, *rest: (
         real(folder, step, *rest) if step % 3 == 0 else None))
 
 
@@ -142,7 +142,7 @@ def test_a_kill_while_the_log_is_mended_loses_none_of_it(
 def test_a_full_disk_costs_the_steps_since_the_last_checkpoint(
         tmp_path, uninterrupted, monkeypatch):
     metrics, weights, _ = uninterrupted
-    real = loop.save_state
+    real = loop.save_shards
     with small_disk(tmp_path / "disk", mount=False) as disk:
         folder = disk.folder / "pretrain"
 
@@ -154,7 +154,7 @@ def test_a_full_disk_costs_the_steps_since_the_last_checkpoint(
 
         with pytest.raises(UserError, match="^The disk is full"):
             with stage(folder, "pretrain", {}) as run, monkeypatch.context() as patch:
-                patch.setattr(loop, "save_state", fills)
+                patch.setattr(loop, "save_shards", fills)
                 trained(run.work, new_model())
         state = disk.folder / "pretrain.partial" / "state"
         assert [path.name for path in state.iterdir()] == ["step-0000003"]

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -10,57 +11,150 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from minicoder.__main__ import main
 from minicoder.parallel.layout import Layout
 from minicoder.stages import read_json, read_jsonl
 from minicoder.training import loop
 from minicoder.training.options import Machine, Routers
 from minicoder.training.pretrain import pretrain
 
-SETTINGS = dict(steps=4, batch=4, warmup=1, recall=1, middles=1, lr=1e-3)
-ROUTERS = Routers(device_balance=0.05, communication_balance=0.02, devices=4,
-                  device_limit=3, capacity=1.0, spared=0.1)
+PLAIN = dict(steps=4, batch=8, warmup=1, recall=1, middles=1, lr=1e-3)
+BALANCED = PLAIN | dict(
+    recall=0, middles=0, machine=Machine(accumulate=2),
+    routers=Routers(device_balance=0.05, communication_balance=0.02, devices=4,
+                    device_limit=3))
+DROPPING = BALANCED | dict(
+    routers=Routers(devices=4, device_limit=3, capacity=1.0, spared=0.1))
+LONG = PLAIN | dict(steps=30)
+KINDS = {"plain": PLAIN, "balanced": BALANCED, "dropping": DROPPING, "long": LONG}
 
 
-def run(out, rows, layout=None, every=None, **changes):
-    """Train in this process or in its gang; a checkpoint after `every` steps."""
-    if every:
-        loop.SECONDS_BETWEEN_CHECKPOINTS = -1.0
-    pretrain(out, rows / "pack", rows / "tokenizer", layout=layout or Layout(),
-             **(SETTINGS | changes))
+def run(out, rows, kind, layout, every=None, stop=None):
+    """Train in this process or with those of its gang, and maybe stop on the way."""
+    real, between = loop.one_step, loop.SECONDS_BETWEEN_CHECKPOINTS
+
+    def one_step(*args):
+        if args[4] == stop:
+            raise EOFError
+        return real(*args)
+
+    loop.one_step = one_step
+    loop.SECONDS_BETWEEN_CHECKPOINTS = -1.0 if every else between
+    try:
+        pretrain(out, rows / "pack", rows / "tokenizer", layout=layout, **KINDS[kind])
+    except EOFError:
+        pass
+    finally:
+        loop.one_step, loop.SECONDS_BETWEEN_CHECKPOINTS = real, between
     return True
 
 
 @pytest.fixture(scope="session")
 def alone(rows, tmp_path_factory):
+    """What one process makes, by kind."""
     out = tmp_path_factory.mktemp("alone")
-    run(out / "plain", rows)
-    run(out / "balanced", rows, routers=ROUTERS, recall=0, middles=0,
-        machine=Machine(accumulate=2))
-    return out
+    for kind in KINDS:
+        run(out / kind / "out", rows, kind, Layout())
+    return {kind: out / kind / "out" for kind in KINDS}
 
 
-def same(found, expected, tolerance=2e-5):
-    """Metrics and final weights agree; float32, other orders of adding."""
-    ours, theirs = (read_jsonl(path / "metrics.jsonl") for path in (found, expected))
+def close(found, expected, name, **tolerances):
+    torch.testing.assert_close(found, expected, msg=lambda m: f"{name}: {m}",
+                               **tolerances)
+
+
+def same(out, expected):
+    """Metrics, ledger and final weights agree; float32, and other orders of adding."""
+    ours, theirs = (read_jsonl(path / "metrics.jsonl") for path in (out, expected))
     assert len(ours) == len(theirs) > 0
     for a, b in zip(ours, theirs, strict=True):
         assert a.keys() == b.keys()
         for key in b:
-            torch.testing.assert_close(torch.tensor(a[key]), torch.tensor(b[key]),
-                                       atol=2e-4, rtol=1e-3, msg=lambda m: f"{key}: {m}")
-    ours, theirs = (load_file(path / "model.safetensors") for path in (found, expected))
+            close(torch.tensor(a[key]), torch.tensor(b[key]), key, atol=2e-4, rtol=1e-4)
+    assert read_json(out / "ledger.json") == read_json(expected / "ledger.json")
+    ours, theirs = (load_file(path / "model.safetensors") for path in (out, expected))
     assert ours.keys() == theirs.keys()
     for name in theirs:
-        torch.testing.assert_close(ours[name], theirs[name], atol=tolerance, rtol=0,
-                                   msg=lambda m: f"{name}: {m}")
+        # AdamW makes much of the rounding of gradients that are almost zero
+        change = (ours[name] - theirs[name]).abs()
+        assert change.max() < 1e-3 and change.norm() < 1e-4 * theirs[name].norm(), name
 
 
-@pytest.mark.parametrize("layout, size", [
-    (Layout(), 2), (Layout(expert=2), 2), (Layout(tensor=2, expert=2), 2),
-    (Layout(replicate=2, expert=2), 4), (Layout(tensor=2, expert=4), 4)])
-def test_a_team_trains_as_one_process_does(gang, rows, alone, tmp_path, layout, size):
-    gang(size).run(run, tmp_path / "out", rows, layout)
-    same(tmp_path / "out", alone / "plain")
+V = "ZBVZeroBubble"
+
+
+@pytest.mark.parametrize("kind, size, layout", [
+    ("plain", 2, Layout()),
+    ("plain", 2, Layout(tensor=2, expert=2)),
+    ("plain", 2, Layout(pipeline=2, pipeline_schedule="GPipe")),
+    ("plain", 4, Layout(tensor=2, expert=4)),
+    ("balanced", 4, Layout(replicate=2, expert=2)),
+    ("balanced", 4, Layout(pipeline=2, expert=2)),
+    ("balanced", 2, Layout(pipeline=2, pipeline_schedule=V)),
+    ("dropping", 2, Layout(expert=2))])    # with 4, rounding decides between near-ties
+def test_a_team_trains_as_one_process_does(gang, rows, alone, tmp_path, kind, size,
+                                           layout):
+    gang(size).run(run, tmp_path / "out", rows, kind, layout)
+    same(tmp_path / "out", alone[kind])
     assert read_json(tmp_path / "out" / "made_by.json")["device"] == f"cpu x {size}"
-    ledger = read_json(tmp_path / "out" / "ledger.json")
-    assert ledger == read_json(alone / "plain" / "ledger.json")
+
+
+def test_a_run_goes_on_with_another_layout(gang, rows, alone, tmp_path):
+    out = tmp_path / "out"
+    gang(4).run(run, out, rows, "plain", Layout(expert=4), True, 2)
+    assert [p.name for p in (tmp_path / "out.partial" / "state").iterdir()]
+    gang(2).run(run, out, rows, "plain", Layout(tensor=2), True, 3)
+    assert not out.exists()
+    gang(2).run(run, out, rows, "plain",
+                Layout(pipeline=2, pipeline_schedule="GPipe"))
+    same(out, alone["plain"])
+
+
+def torchrun(out, rows, *flags):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
+         "--master-port", str(port), "-m", "minicoder", "pretrain", "--out", str(out),
+         "--shards", str(rows / "pack"), "--tokenizer", str(rows / "tokenizer"),
+         *(word for name, value in LONG.items() for word in (f"--{name}", str(value))),
+         *flags],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+def test_torchrun_starts_it_and_a_mistake_is_said_once(rows, tmp_path):
+    starts = torchrun(tmp_path / "out", rows, "--steps", "2", "--expert", "2")
+    wrong = torchrun(tmp_path / "none", rows, "--steps", "2", "--tensor", "3")
+    said, refused = (one.communicate(timeout=240)[0] for one in (starts, wrong))
+    assert starts.returncode == 0, said
+    assert read_json(tmp_path / "out" / "made_by.json")["device"] == "cpu x 2"
+    assert wrong.returncode == 1
+    assert refused.count("= 3 processes, and there are 2") == 1
+
+
+@pytest.mark.slow
+def test_a_killed_process_loses_nothing(gang, rows, alone, tmp_path):
+    """SIGKILL to one of two after a checkpoint; others go on with another layout."""
+    out, work = tmp_path / "out", tmp_path / "out.partial"
+    gang(2).run(run, out, rows, "long", Layout(expert=2), True, 9)
+    saved = sorted(path.name for path in work.glob("state/step-*"))
+    team = torchrun(out, rows, "--expert", "2")
+    while len((work / "metrics.jsonl").read_text().splitlines()) < 2:   # step 10
+        assert team.poll() is None, team.communicate()[0]
+        time.sleep(0.02)
+    found = subprocess.run(["pgrep", "-f", f"minicoder pretrain --out {out} "],
+                           capture_output=True, text=True).stdout.split()
+    os.kill(int(found[-1]), signal.SIGKILL)     # torchrun is the first
+    team.communicate(timeout=240)
+    assert team.returncode and not out.exists()
+    assert saved and saved == sorted(p.name for p in work.glob("state/step-*"))
+    gang(4).run(run, out, rows, "long", Layout(tensor=2, expert=4))
+    same(out, alone["long"])
+
+
+def test_other_commands_say_that_they_run_in_one_process(monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["sft", "--out", "x"]) == 2
+    assert "sft runs in one process, and torchrun started 2" in capsys.readouterr().err
