@@ -67,10 +67,13 @@ $(VENV)/.core: requirements.txt pyproject.toml $(again)
 	@$(PIP) --no-deps -e .
 	@cd $(VENV) && pwd -P > .core && rm .unfinished
 
+$(VENV)/.tests: tests/no-deps.txt
+
 $(VENV)/.tests $(VENV)/.book: $(VENV)/.%: %/requirements.txt $(VENV)/.core
 	@echo "Adding $< to $(VENV)."
 	@echo $$PPID > $(VENV)/.unfinished
 	@$(PIP) -c requirements.txt -r $<
+	@! test -e $*/no-deps.txt || $(PIP) --no-deps -r $*/no-deps.txt
 	@touch $@ && rm $(VENV)/.unfinished
 
 # a second make must not pull .venv away under the first
