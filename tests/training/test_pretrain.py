@@ -167,8 +167,8 @@ def test_the_ledger_goes_from_phase_to_phase(rows, whole, further, tmp_path):
 def test_phase_b_interrupted_keeps_the_ledger(
         rows, whole, further, tmp_path, monkeypatch):
     stopped(tmp_path / "b", rows, monkeypatch, 3, start=whole, seed=5)
-    state = tmp_path / "b.partial" / "state" / "step-0000003" / "ledger.json"
-    assert read_json(state)["total"] == 650 + 3 * 130
+    state = tmp_path / "b.partial" / "state" / "step-0000003" / "kept-00000.json"
+    assert read_json(state)["ledger"]["total"] == 650 + 3 * 130
     run(tmp_path / "b", rows, start=whole, seed=5)
     for name in ("model.safetensors", "metrics.jsonl", "ledger.json"):
         assert (tmp_path / "b" / name).read_bytes() == (further / name).read_bytes()
