@@ -25,6 +25,7 @@ from minicoder.evaluation.evaluate import evaluate
 from minicoder.evaluation.language import language
 from minicoder.execution.doctor import sandbox
 from minicoder.scale.engines import data_at_scale
+from minicoder.scale.planning import plan_cluster
 from minicoder.scale.rewards import rl_tasks
 from minicoder.show.report import write_report
 from minicoder.training.long_context import extend
@@ -36,7 +37,8 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "recall": recall_pages, "tokenizer": train_tokenizer, "pack": pack,
     "pretrain": pretrain, "extend": extend, "language": language, "ablation": ablation,
     "sft": sft, "feedback": feedback, "reward": reward, "grpo": grpo,
-    "rl-tasks": rl_tasks,    "evaluate": evaluate, "report": write_report, "complete": complete,
+    "rl-tasks": rl_tasks, "plan": plan_cluster,
+    "evaluate": evaluate, "report": write_report, "complete": complete,
     "infill": infill, "chat": chat, "sandbox": sandbox,
 }
 
