@@ -1,5 +1,7 @@
 """The command line: help for all, one sentence for a mistake, 130 when interrupted."""
 
+import dataclasses
+import inspect
 import io
 import json
 import os
@@ -7,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+from typing import get_args, get_type_hints
 
 import pytest
 from miniatures import LITE, random_model
@@ -53,17 +56,29 @@ def copied(folder, where):
 
 # --- help
 
+def flags(function):
+    """The arguments that are flags; of a group of settings, its fields."""
+    names = []
+    for name, kind in get_type_hints(function, include_extras=True).items():
+        bare = get_args(kind)[0] if hasattr(kind, "__metadata__") else kind
+        if dataclasses.is_dataclass(bare):
+            names += [field.name for field in dataclasses.fields(bare)]
+        elif name != "return" and "Positional" not in str(kind):
+            given = [m.name for m in getattr(kind, "__metadata__", ())
+                     if getattr(m, "name", None)]     # tyro.conf.arg(name=...)
+            names.append(given[0] if given else name)
+    assert len(names) >= len(inspect.signature(function).parameters) - 2
+    return names
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_shows_every_option_and_its_default(said, command):
     status, out, _ = said(command, "--help")
     assert status == 0
     words = " ".join(re.sub("[│╭╮╰╯─]", " ", out).split())
     assert COMMANDS[command].__doc__.split("\n")[0].rstrip(".") in words
-    options = re.findall(r"--[a-z-]+", words)
-    code = COMMANDS[command].__code__
-    names = [name for name in code.co_varnames[:code.co_argcount
-                                               + code.co_kwonlyargcount]
-             if "Positional" not in COMMANDS[command].__annotations__[name]]
+    options = re.findall(r"--[a-z0-9-]+", words)
+    names = flags(inspect.unwrap(COMMANDS[command]))
     assert {"--" + name.replace("_", "-") for name in names} <= set(options)
     explained = words.count("(default: ") + words.count("(required)") + words.count(
         "(optional)")
