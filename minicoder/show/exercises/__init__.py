@@ -2,6 +2,7 @@
 
 from minicoder.show.exercises import (  # noqa: F401
     ablation,
+    cluster,
     corpus,
     evaluation,
     feedback,
