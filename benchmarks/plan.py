@@ -90,7 +90,7 @@ def kept(config: ModelConfig, rows: int, length: int, precision: Precision,
 
     def keep(x: torch.Tensor) -> torch.Tensor:
         if x.untyped_storage().data_ptr() not in weights:
-            stored[x.untyped_storage().data_ptr()] = x
+            stored[x.untyped_storage().data_ptr()] = x  # its address stays taken
         return x
 
     tokens = torch.randint(config.vocab_size, (rows, length))
@@ -126,8 +126,7 @@ def traces() -> Iterator[Row]:
         work = Work(rounds=9216 // layout.readers, recompute=recompute)
         budget = plan(WHOLE, layout, work)
         trace = dry_run(WHOLE, layout, work)
-        found = {"numbers": trace.numbers, "bytes kept": trace.kept,
-                 "FLOPs of matrices": trace.matrices, **trace.sent}
+        found = trace.found
         for name, planned in planned_of(WHOLE, budget).items():
             yield {"layout": described(layout), "recompute": recompute, "what": name,
                    "traced": f"{found[name]:,.0f}", "planned is off by":

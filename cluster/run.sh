@@ -58,4 +58,4 @@ exec "$PYTHON" -m torch.distributed.run \
     --nnodes "$NODES" --nproc-per-node "$GPUS_PER_NODE" --max-restarts "$RESTARTS" \
     --rdzv-id "$RUN" --rdzv-backend c10d --rdzv-endpoint "$HEAD:$PORT" \
     --rdzv-conf "is_host=$is_head,join_timeout=900,read_timeout=900" \
-    --local-addr "$ADDRESS" "$here/start.py" "${PROGRAM[@]}"
+    --local-addr "$ADDRESS" -- "$here/start.py" "${PROGRAM[@]}"

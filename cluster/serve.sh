@@ -5,9 +5,10 @@
 #     bash cluster/serve.sh sglang full /data/coder/full_236b --port 9000
 #
 # lite: 1 GPU of 80 GB. The bfloat16 weights take 29.3 GiB, a text of 131,072 tokens 3.8.
-# full: 8 GPUs of 80 GB. Weights take 54.9 GiB of each; the latent cache is the same on
-#       all: 2.1 GiB for a text of 32,768 tokens, 8.4 for 131,072 (--max-model-len 131072
-#       or --context-length 131072 at the end asks for them).
+# full: 8 GPUs of 80 GB. Weights take 56 GiB of each (latent projections and routers lie
+#       whole in all); the latent cache is the same on all: 2.1 GiB for a text of
+#       32,768 tokens, 8.4 for 131,072 (--max-model-len 131072 or --context-length
+#       131072 at the end asks for them).
 # Both engines know the architecture DeepseekV2ForCausalLM: no remote code is run. They
 # listen to this machine alone; --host 0.0.0.0 at the end lets everybody ask.
 set -euo pipefail

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -44,6 +45,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 
 
 TOGETHER = {"pretrain"}     # commands that torchrun may start on many processes
+PATIENCE = 5.0  # seconds that the first of many processes has to speak for all
 
 
 def _terminate(signum: int, frame: object) -> None:
@@ -58,6 +60,23 @@ def _refuse_many(words: list[str]) -> None:
                         f"only {', '.join(sorted(TOGETHER))} shares its work.")
 
 
+def _end(status: int, message: str = "") -> int:
+    """Say why the command ends, and give `status`: of many processes, one speaks.
+
+    torchrun ends all when one has ended, so the others wait for the first; who lives
+    on has a trouble of its own.
+    """
+    rank = int(os.environ.get("RANK", "0"))
+    if rank:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(PATIENCE)
+        message = message and f"process {rank}: {message}"
+    if message:
+        print(f"minicoder: {message}", file=sys.stderr)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)   # nothing is left to interrupt
+    return status
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; 2 for a mistake of the caller, 130 when interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -69,25 +88,26 @@ def main(arguments: list[str] | None = None) -> int:
         _refuse_many(words)
         status = tyro.extras.subcommand_cli_from_dict(
             COMMANDS, prog="python -m minicoder", args=words,
-            description="DeepSeek-Coder-V2, rebuilt small enough to read and run.")
+            description="DeepSeek-Coder-V2, rebuilt small enough to read and run.",
+            console_outputs=main_process)
     except UserError as error:
         if debug:
             raise
-        if main_process:    # of many, one speaks
-            print(f"minicoder: {error}", file=sys.stderr)
-        return 2
+        return _end(2, str(error))
     except BrokenPipeError:  # whoever read the output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:  # a file that may not be read or written
         if debug:
             raise
-        print(f"minicoder: {error}.", file=sys.stderr)
-        return 2
+        return _end(2, f"{error}.")
     except KeyboardInterrupt:
-        print("\nminicoder: interrupted; the same command goes on from here.",
-              file=sys.stderr)
+        if main_process:
+            print("\nminicoder: interrupted; the same command goes on from here.",
+                  file=sys.stderr)
         return 130
+    except SystemExit as error:     # words that are no command's
+        raise SystemExit(error.code and _end(error.code)) from None
     return status if isinstance(status, int) else 0
 
 

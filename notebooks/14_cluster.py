@@ -115,8 +115,9 @@ assert math.isclose(numbers, N / P, rel_tol=0.02)
 # %% [markdown]
 # **Explain.** To the last digit, until the third line: twelve times too much. A stack
 # of experts is $160 \times 3072 \times 5120$ numbers, and 2,048 divides none of the
-# three. So 160 processes get an expert, and 1,888 get nothing. A formula says $N/P$; a
-# planner must know shapes. Dealt out to 8 first, 20 experts each, (nearly) all divides.
+# three. So of each stack 160 processes get an expert, and 1,888 get nothing. A formula
+# says $N/P$; a planner must know shapes. Dealt out to 8 first, 20 experts each, nearly
+# all divides.
 #
 # FSDP has a price. A weight of which I hold a part cannot multiply. So before a unit (a
 # layer) runs, its weights are *gathered* from all, and after it dropped again. While it
@@ -135,9 +136,10 @@ print(f"gathered whole: {gb(6 * layer)}")
 print(f"with 20 of the experts: {gb(6 * (layer - experts * 7 / 8))}")
 
 # %% [markdown]
-# **Explain.** 24 GB for a moment, for one layer; and its weights travel twice in a
-# step, as those of all 60 layers do. Yet a token uses 6 of the 160 experts. So experts
-# stay where they are, and tokens travel to them: **expert parallelism**.
+# **Explain.** 24 GB for a moment, for one layer; and its weights travel twice, for the
+# way there and the way back, as those of all 60 layers do. Yet a token uses 6 of the
+# 160 experts. So experts stay where they are, and tokens travel to them: **expert
+# parallelism**.
 #
 # What FSDP does *not* divide: activations. They grow with the rows that a process
 # reads, and with the number of layers. Lesson 04's famous bug was a memory formula that
@@ -147,10 +149,10 @@ print(f"with 20 of the experts: {gb(6 * (layer - experts * 7 / 8))}")
 
 # %% tags=["nbval-ignore-output"]
 def fsdp_peak(units: list[int], processes: int) -> float:
-    """Bytes of a process at the worst moment, in float32.
+    """Bytes of a process at the worst moment, all in float32.
 
-    units: parameters of each unit of FSDP. What lies there for good is dealt out; the
-    unit that runs is whole, weights and gradients.
+    units: parameters of each unit of FSDP. What lies there for good is dealt out.
+    Beside it lies, whole, the unit that runs: its weights and gradients.
     """
     ...
 
@@ -266,7 +268,7 @@ assert once <= 2 * 16
 
 # %% [markdown]
 # For the 236B: 160 experts on 8 devices, 6 chosen, from at most 3 devices. Scores are
-# random here; those of a trained router are not, so take the figures as an upper end.
+# random here. A trained router has favourites and its own averages; 6 and 3 are bounds.
 #
 # **Predict.** To how many devices does a token go, free and limited?
 
@@ -292,9 +294,9 @@ assert reach["once, from 3 devices"] <= 3
 def exchange(xs: list, experts: list, devices: list, each: int) -> list:
     """Send tokens to the devices of their experts and add up what comes back.
 
-    xs[s]: tokens (M, D) of device s; experts[s]: theirs, (M, K). Expert e lives on
-    device e // each. devices[d](rows, experts) gives for each row the sum over its
-    experts that live on d. Call each once; a row goes once to a device.
+    xs[s]: tokens (M, D) of device s; experts[s]: theirs, (M, K), without weights here.
+    Expert e lives on device e // each. devices[d](rows, experts) gives for each row the
+    sum over its experts that live on d. Call each once; a row goes once to a device.
     """
     ...
 
@@ -400,7 +402,7 @@ assert [sum(one[key] for one in sent) for key in (
 #
 # ## 3. The trap of averages
 #
-# Sharing goes wrong quietly: nothing crashes, and the first loss is right. Three traps.
+# Sharing goes wrong quietly: nothing crashes, and the loss falls. Three traps.
 #
 # **Predict.** Process A has three answer tokens with loss 1, process B one token with
 # loss 5. What is the mean loss of a token? What is the mean of the two means?
@@ -424,8 +426,8 @@ assert fixed == true
 # that lives in one process alone has gathered the tokens of all four: its gradient is a
 # sum already, and there is nobody to average with. It must still be divided by 4.
 #
-# **Predict.** It is not. Which weights show it after one step: those of SGD, or those
-# of AdamW?
+# **Predict.** Suppose that we forget to. Which weights show it after one step: those of
+# SGD, or those of AdamW?
 
 # %%
 for kind in (torch.optim.SGD, torch.optim.AdamW):
@@ -440,8 +442,9 @@ for kind in (torch.optim.SGD, torch.optim.AdamW):
 
 # %% [markdown]
 # **Explain.** AdamW divides a constant factor away: the loss curve looks healthy. But
-# the clipped length counts the experts four times, and pushes all others aside. So
-# compare *gradients*, not losses. (`parallelize` divides by the number of readers.)
+# clipping measures all gradients together (lesson 07): the experts count four times in
+# it, and all others are shortened. So compare *gradients*, not losses. (`parallelize`
+# divides by the number of readers.)
 #
 # Third trap, a **real bug**. Tensor parallelism deals out the heads. The rotary key of
 # MLA belongs to all heads (lesson 04), so every process computes it. With one number
@@ -490,7 +493,8 @@ for way in ("right", "bug"):
 # processes: after one step, four copies of "the same" matrix are four matrices. Two
 # tests catch it: gradients against one process, and equality of what should be copies.
 #
-# **Change one thing.** In the script, leave `entering` away for the latent instead.
+# **Change one thing.** In the script, sum the key's gradient and not the latent's:
+# `torch.cat((latent, entering(key, mesh)), dim=-1)`. Run that cell and this one again.
 # Which rows are wrong now?
 #
 # ## 4. Bubbles: who waits
@@ -506,7 +510,7 @@ for way in ("right", "bug"):
 # **Predict.** With $p = 4$ stages and $m = 8$: which share of a step does each wait?
 
 # %%
-COST = {"F": 1, "B": 2, "I": 1, "W": 1}  # I and W: the two halves of B
+COST = {"F": 1, "B": 2, "I": 1, "W": 1}  # I and W: the two parts of B
 
 
 def order(stage, p, m, way):
@@ -548,13 +552,14 @@ def play(p, m, way):
 
 
 WAYS = ("GPipe", "1F1B", "zero bubble")
+WORK = COST["F"] + COST["B"]    # of a stage, for a microbatch
 for way in WAYS:
     counted = {}
     for p, m in ((4, 8), (4, 32), (16, 64)):
         blocks, length = play(p, m, way)
-        waiting = length - 3 * m    # each stage works 3 m
-        predicted = p - 1 if way == "zero bubble" else 3 * (p - 1)
-        assert waiting == predicted
+        waiting = length - WORK * m
+        put_off = COST["W"] if way == "zero bubble" else 0
+        assert waiting == (p - 1) * (WORK - 2 * put_off)
         counted[p, m] = f"p {p}, m {m}: {waiting / length:.1%}"
     print(f"{way:<12}", " | ".join(counted.values()))
 
@@ -567,7 +572,7 @@ def draw_step(m, p=4):
         for s, kind, start in blocks:
             axes.barh(s, COST[kind] - 0.08, left=start, height=0.8,
                       color=colours[inks[kind]])
-        axes.set_title(f"{way}: waits {1 - 3 * m / length:.1%}", fontsize=10)
+        axes.set_title(f"{way}: waits {1 - WORK * m / length:.1%}", fontsize=10)
         axes.set(yticks=range(p), ylim=(p - 0.4, -0.6), ylabel="stage")
         axes.grid(False)
     rows[-1].set_xlabel("time in forward passes: blue forward, orange back, "
@@ -583,8 +588,12 @@ frame_slider([draw_step(m) for m in MANY],
 # %% [markdown]
 # **Explain.** GPipe and 1F1B wait equally long, $(p-1)/(m+p-1)$ of a step. 1F1B keeps
 # the activations of at most $p$ microbatches, GPipe those of all $m$: there it wins.
-# Zero bubble waits $(p - 1)(F + B - 2W)$ in place of $(p - 1)(F + B)$: a third here. It
-# pays in memory, since activations stay until the weights' gradients are made.
+# Zero bubble waits $(p - 1)(F + B - 2W)$ in place of $(p - 1)(F + B)$: a third here.
+# (That holds where $W$ is as long as the shorter of $F$ and the rest of $B$.) It pays
+# in memory, since activations stay until the weights' gradients are made.
+#
+# **Change one thing.** Who recomputes goes back for longer: `"B": 3, "I": 2`. Does the
+# formula, which the cell asserts, still hold? Is what is left still a third?
 #
 # ![Three schedules of a pipeline of 4 stages and 6 microbatches: GPipe and 1F1B take
 # 27 forward passes, the zero-bubble one 21.](../figures/cluster-light.svg)
@@ -620,7 +629,7 @@ check("cluster.bubble", bubble)
 #
 # ```python
 # def bubble(p, m, forward, backward, weights):
-#     waiting = max(0, (p - 1) * (forward + backward - 2 * weights))
+#     waiting = (p - 1) * (forward + backward - 2 * weights)
 #     return waiting / (waiting + m * (forward + backward))
 # ```
 #
@@ -699,6 +708,9 @@ for name in ("alone", "heads"):
 torch.testing.assert_close(losses("heads"), losses("alone"), rtol=1e-4, atol=0)
 
 # %% [markdown]
+# **Explain.** In four, and the cell asserts it: sums in another order differ in their
+# last bits only.
+#
 # Now `stages`, and one of its four processes dies in step 8: SIGKILL, as from a node
 # that loses power. The script is the command plus that death; and it keeps a checkpoint
 # after every step, not every 30 seconds.
@@ -788,9 +800,9 @@ print(f"of that 6 x {activated / 1e9:.1f} G = {6 * activated / 1e9:.0f} GFLOP by
       "rule of thumb, which knows no attention and counts the embedding")
 
 # %% [markdown]
-# **Explain.** A quarter, a usual figure for a large MoE. The planner takes this share
-# as its anchor. So that its hours come *near* the paper's is no proof. What it adds are
-# the three budgets: what is computed twice, who waits, and what fits.
+# **Explain.** A quarter. The planner takes this share as its anchor. So that its hours
+# come *near* the paper's is no proof. What it adds are the three budgets: what is
+# computed twice, who waits, and what fits.
 
 # %%
 from minicoder.scale.plan import Work, plan
@@ -815,10 +827,11 @@ fits = {name: paper_plan(256, *choice).over <= 0 for name, choice in CHOICES.ite
 assert fits == {"zero bubble": False, "1F1B": False, "1F1B, recompute": True}
 
 # %% [markdown]
-# **Explain.** Our library would need 1F1B and recomputing (a quarter more work) to fit;
-# how the paper's engine kept so many activations is not described in numbers. Weights
-# differ, too: during a step our pipeline keeps them gathered, as ZeRO-2 does. And 60
-# layers in 16 stages are uneven: some have 4, some 3, and all wait for those with 4.
+# **Explain.** Our library would need 1F1B and recomputing (a quarter more work) to fit.
+# The paper recomputes "a portion of the operators" (§3.1.3), and does not say which.
+# Weights differ, too: between steps ours are dealt out, but during a step a pipeline
+# keeps them and their gradients whole (`buffers` below). And 60 layers in 16 stages are
+# uneven: some have 4, some 3, and all wait for those with 4.
 #
 # Move the slider: which part shrinks with more GPUs, and which does not?
 
@@ -929,7 +942,7 @@ assert proposed and all(" fits: --gpus " in line for line in proposed)
 #    more GPUs don't shrink), in traffic and in waiting; each axis trades one for
 #    another.
 # 2. Expert parallelism is route, count, send, run, send back: a token goes once to a
-#    device, and to 3 devices at most.
+#    device, and in the 236B to 3 devices at most.
 # 3. Many processes are right when gradients and weights equal one process's; a right
 #    loss proves nothing.
 #

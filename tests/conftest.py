@@ -1,7 +1,7 @@
 """Shapes are executed: jaxtyping annotations of minicoder are checked while it runs."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import hypothesis
 import pytest
@@ -18,15 +18,20 @@ import torch  # noqa: E402  after the thread count
 torch.set_num_threads(1)  # small tensors, shared machines: more threads are slower
 
 
-@pytest.fixture(scope="module")
-def gang() -> Iterator[Callable]:
-    """`gang(n)`: n living processes of one gloo group; `.run(function, *arguments)`.
+GANGS: dict = {}
 
-    Not for all modules: every mesh adds threads that never sleep.
-    """
+
+@pytest.fixture(scope="session")
+def gang() -> Callable:
+    """`gang(n)`: n living processes of one gloo group; `.run(function, *arguments)`."""
     from gang import Gang
 
-    gangs: dict[int, Gang] = {}
-    yield lambda size: gangs.setdefault(size, Gang(size))
-    for one in gangs.values():
-        one.stop()
+    return lambda size: GANGS.setdefault(size, Gang(size))
+
+
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Gangs live for the tests of one folder: every mesh adds threads that never sleep.
+    """
+    if nextitem is None or nextitem.path.parent != item.path.parent:
+        for one in GANGS.values():
+            one.stop()

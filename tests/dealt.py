@@ -1,6 +1,7 @@
 """Models of teams whose every number is known: anyone can say it without asking."""
 
 from dataclasses import replace
+from functools import cache
 from zlib import crc32
 
 import torch
@@ -40,9 +41,16 @@ def cut(outline: MiniCoder, team: Team) -> MiniCoder:
     return model
 
 
+_team = cache(team_of)     # meshes are dear, and their threads never sleep
+
+
 def team_in(layout: Layout | None) -> Team:
     """The team of a gang, or of a process alone."""
-    return team_of(layout, torch.device("cpu")) if layout else ALONE
+    if layout is None:
+        return ALONE
+    team = _team(replace(layout, pipeline_schedule="1F1B"), torch.device("cpu"))
+    return replace(team, layout=replace(
+        team.layout, pipeline_schedule=layout.pipeline_schedule))
 
 
 def put(tensor: torch.Tensor, full: torch.Tensor) -> None:

@@ -24,6 +24,7 @@ from miniatures import FULL, LITE, YARN, random_model
 
 from minicoder.config import preset
 from minicoder.scale.plan import Work, plan
+from minicoder.training.options import Routers
 from minicoder.training.pretrain import pretrain
 
 ROOT = Path(__file__).parents[1]
@@ -102,6 +103,8 @@ def test_settings_start_a_run_that_minicoder_understands(settings):
     assert (machine.precision, machine.recompute) == ("bfloat16", True)
     if settings.stem == "full_236b":    # DeepSeek-V2 §3.1.3
         assert (layout.pipeline, layout.expert, layout.tensor) == (16, 8, 1)
+        assert asked["balance"] == 0.003      # §3.1.2 and §2.2.4
+        assert asked["routers"] == Routers(0.05, 0.02, 8, 3, 1.0, 0.1)
 
 
 def test_both_settings_files_set_the_same_names():
@@ -328,21 +331,31 @@ def test_a_job_that_fails_at_once_is_left(slurm, program, tmp_path):
 
 # --- Kubernetes
 
-@pytest.mark.parametrize("settings", SETTINGS, ids=lambda path: path.stem)
-def test_the_kubernetes_job_is_what_the_settings_say(settings, tmp_path):
+def filled(settings):
+    """The file with the values of the settings, and these."""
     text = (CLUSTER / "kubernetes.yaml").read_text()
     names = re.findall(r"\$(\w+)", re.search("envsubst '(.*)'", text)[1])
     found = {name: value[0] for name, value in values(settings, *names).items()}
-    filled = text
     for name, value in found.items():
-        filled = re.sub(rf"\$({name}\b|{{{name}}})", value, filled)
-    assert "${" not in filled
-    if shutil.which("envsubst"):    # as the file says to do it
-        script = re.search(r"(\(set -a.*?)\| kubectl apply", text, re.DOTALL)[1]
-        script = re.sub(r"\\\n#", "\\\n", script).replace("$settings", str(settings))
-        assert subprocess.run(["bash", "-c", script], cwd=ROOT, text=True,
-                              capture_output=True, check=True).stdout == filled
-    service, job = yaml.safe_load_all(filled)
+        text = re.sub(rf"\$({name}\b|{{{name}}})", value, text)
+    assert "${" not in text
+    return text, found
+
+
+@pytest.mark.skipif(not shutil.which("envsubst"), reason="envsubst is not installed")
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda path: path.stem)
+def test_envsubst_fills_in_the_kubernetes_file_as_it_says(settings):
+    text = (CLUSTER / "kubernetes.yaml").read_text()
+    script = re.search(r"(\(set -a.*?)\| kubectl apply", text, re.DOTALL)[1]
+    script = re.sub(r"\\\n#", "\\\n", script).replace("$settings", str(settings))
+    assert subprocess.run(["bash", "-c", script], cwd=ROOT, text=True, check=True,
+                          capture_output=True).stdout == filled(settings)[0]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda path: path.stem)
+def test_the_kubernetes_job_is_what_the_settings_say(settings, tmp_path):
+    text, found = filled(settings)
+    service, job = yaml.safe_load_all(text)
     assert (service["apiVersion"], job["apiVersion"]) == ("v1", "batch/v1")
     assert service["spec"]["clusterIP"] == "None"
     assert service["spec"]["selector"] == {"job-name": job["metadata"]["name"]}

@@ -29,6 +29,7 @@ from minicoder.errors import UserError, at_least
 DENSE = ("pipeline", "replicate", "shard", "tensor")
 SPARSE = ("pipeline", "replicate", "expert_shard", "expert")
 PATIENCE = timedelta(minutes=10)    # until a silent process is given up
+LOST = ("closed by peer", "reset by peer", "remote process exited", "imed out")
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class Layout:
             that are left.
         tensor: processes that share the heads and widths, and read the same rows.
         expert: neighbours, of shard x tensor, that hold a layer's experts together.
-        pipeline_schedule: in which order stages work (see `pipeline.SCHEDULES`).
+        pipeline_schedule: in which order stages work: GPipe, 1F1B, Interleaved1F1B,
+            ZBVZeroBubble or DualPipeV.
     """
 
     pipeline: int = 1
@@ -207,12 +209,19 @@ def processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def _lost(error: BaseException | None) -> bool:
+    """Whether an error is that of a process that is gone; pipelining wraps it."""
+    return error is not None and (any(words in str(error) for words in LOST)
+                                  or _lost(error.__cause__))
+
+
 @contextmanager
 def gather_team(layout: Layout, device: torch.device) -> Iterator[Team]:
     """The team that torchrun started: gloo on the CPU, NCCL on GPUs of CUDA.
 
     `device` is what a process alone takes; of several GPUs each process takes its own.
     Without torchrun a team of one, and no process group; one that exists is taken.
+    Raises `UserError` when another process ends, or is silent for `PATIENCE`.
     """
     if dist.is_initialized():
         yield team_of(layout, device)
@@ -223,10 +232,17 @@ def gather_team(layout: Layout, device: torch.device) -> Iterator[Team]:
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
+    else:
+        device = torch.device("cpu")    # gloo sends nothing of Apple's GPU
     layout.of(processes())  # said before anybody waits for anybody
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=PATIENCE)
     try:
         yield team_of(layout, device)
+    except RuntimeError as error:
+        if not _lost(error):
+            raise
+        raise UserError("Another process has ended, or is silent; the same command "
+                        "goes on from the newest checkpoint.") from error
     finally:
         dist.destroy_process_group()

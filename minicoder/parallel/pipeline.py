@@ -210,7 +210,7 @@ class Pipeline:
     """Runs this process's stages of a step, forward and backward.
 
     Weights that are sharded are gathered once a step and stay whole until its last
-    microbatch, as in ZeRO-2: schedules that put off their gradients need them.
+    microbatch, as in ZeRO-1: schedules that put off their gradients need them.
     """
 
     def __init__(self, stages: list[Stage], team: Team, microbatches: int) -> None:

@@ -17,12 +17,12 @@ def team_stage(team: Team, folder: Path, name: str, settings: dict,
                inputs: Sequence[Path] = (), seed: int | None = None) -> Iterator[Run]:
     """`stage`, whose record the main process keeps; `run.work` must be one folder.
 
-    What the main process refuses is refused once: the others leave with status 2.
+    What the main process refuses, or cannot begin, all refuse.
     """
     if not team.main:
         found = team.share(None)
         if found is None:
-            raise SystemExit(2)
+            raise UserError("The main process could not begin; it says why.")
         yield Run(**found | {"work": Path(found["work"])})
         team.wait()
         return
@@ -33,7 +33,7 @@ def team_stage(team: Team, folder: Path, name: str, settings: dict,
             told = True
             yield run
             team.wait()     # everything is written before it is sealed
-    except UserError:
+    except (UserError, OSError):
         if not told:
             team.share(None)
         raise

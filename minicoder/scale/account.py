@@ -14,6 +14,7 @@ UNMODELLED = (
     "latencies, switches shared with others, slow nodes, failures and restarts",
     "overlap: traffic is hidden behind arithmetic as far as that lasts, in whatever "
     "order", "data loading, checkpoints, evaluation",
+    "what GPUs send one another while they serve",
     "context parallelism and losses in pieces, which minicoder does not have")
 
 
@@ -21,6 +22,11 @@ def gib(count: Real) -> str:
     """Bytes for people."""
     return (f"{count / 2**30:,.2f} GiB" if count < 2**40
             else f"{count / 2**40:,.2f} TiB")
+
+
+def flop(count: Real) -> str:
+    """FLOPs for people."""
+    return f"{count / 1e9:,.1f} G" if count >= 1e9 else f"{count / 1e6:,.2f} M"
 
 
 def flags(b: Budget) -> str:
@@ -36,8 +42,10 @@ def command(model: str, b: Budget) -> str:
     work, layout = b.work, b.layout
     if work.purpose == "serve":
         return (f"vllm serve FOLDER --tensor-parallel-size {layout.tensor} "
-                f"--pipeline-parallel-size {layout.pipeline} --enable-expert-parallel "
-                f"--max-model-len {work.context}")
+                f"--pipeline-parallel-size {layout.pipeline} "
+                f"--data-parallel-size {layout.readers} "
+                + ("--enable-expert-parallel " if layout.expert > 1 else "")
+                + f"--max-model-len {work.context}")
     each = max(n for n in range(1, NODE + 1) if layout.world % n == 0)
     steps = round(work.tokens / b.step_tokens)
     return (f"torchrun --nnodes {layout.world // each} --nproc-per-node {each} "
@@ -85,7 +93,8 @@ def assumptions(config: ModelConfig, b: Budget) -> list[str]:
         f"utilisation {use:.3f} " + ("(given)" if work.utilisation else (
             f"while a GPU works: DeepSeek-V2 §3.2.3, {PAPER_HOURS / 1e3} K H800-hours "
             "for 1T tokens, in products that causal attention needs; "
-            f"{paper_utilisation(False):.2f} if all keys are counted")),
+            f"{paper_utilisation(False):.2f} if all keys are counted; smaller models "
+            "reach less")),
         f"price {work.price:g} dollars a GPU-hour (2: DeepSeek-V3 table 1)",
         "experts loaded evenly; routing of random scores"]
     if work.purpose == "serve":
@@ -93,7 +102,11 @@ def assumptions(config: ModelConfig, b: Budget) -> list[str]:
                 f"read {PREFILL} tokens at once; only heads, widths and experts are "
                 "dealt out"]
     return [
-        *said, "weights, gradients and moments float32, as `parallelize` keeps them; "
+        *said, f"{b.step_tokens:,} tokens a step (36M: DeepSeek-V2 §3.1.2), "
+        f"{work.tokens:,.0f} in all (6T: Coder-V2 §3.3)",
+        "each axis sends as a ring does, over the slowest of its links; axes lie in a "
+        "node from the inside out: tensor, shard, replicate, pipeline (ours)",
+        "weights, gradients and moments float32, as `parallelize` keeps them; "
         "residuals too", f"{order}: idle {SOURCES[order]}" if b.layout.pipeline > 1
         else "no pipeline",
         "going back takes twice the FLOPs of going forward; stages wait for the "
@@ -114,13 +127,14 @@ def account(model: str, config: ModelConfig, b: Budget) -> str:
         f"{what}: {work.rows} rows of {work.context:,} = {b.step_tokens:,} tokens"
         + (f", in {work.rounds} microbatches a reader" if work.purpose == "train"
            else ""), *traffic_table(b), "",
-        f"FLOPs a token: {b.flops_per_token / 1e9:,.1f} G needed, "
-        f"{b.executed_per_token / 1e9:,.1f} G executed; forward: "
-        + ", ".join(f"{name} {n / 1e9:.2f}" for name, n in biggest)]
+        f"FLOPs a token: {flop(b.flops_per_token)} needed, "
+        f"{flop(b.executed_per_token)} executed; forward: "
+        + ", ".join(f"{name} {flop(n)}" for name, n in biggest)]
     if layout.pipeline > 1 and work.purpose == "train":
         lines.append(f"bubble {b.bubble:.2%} of a step")
-    lines.append(f"{what} takes {b.step_seconds:,.2f} s: {b.speed:,.0f} tokens a "
-                 "second and GPU")
+    digits = 2 if b.step_seconds > 1 else 6
+    lines.append(f"{what} takes {b.step_seconds:,.{digits}f} s: {b.speed:,.0f} tokens "
+                 "a second and GPU")
     if work.purpose == "train":
         lines.append(f"{work.tokens:,.0f} tokens: {b.gpu_hours:,.0f} GPU-hours, "
                      f"{b.gpu_hours / layout.world / 24:,.1f} days, "
@@ -129,7 +143,10 @@ def account(model: str, config: ModelConfig, b: Budget) -> str:
         read = max(stage.parameters + stage.cache for stage in b.stages)
         lines.append("a step of decoding that reads all weights and the whole cache "
                      f"takes {1e3 * read / b.device.bandwidth:,.1f} ms or more")
-    return "\n".join([
-        *lines, "", "Assumed:", *(f"  {line}" for line in assumptions(config, b)), "",
-        "Not modelled:", *(f"  {line}" for line in UNMODELLED), "",
-        "Start:", f"  {command(model, b)}"])
+    lines += ["", "Assumed:", *(f"  {line}" for line in assumptions(config, b)), "",
+              "Not modelled:", *(f"  {line}" for line in UNMODELLED)]
+    if b.over <= 0:
+        lines += ["", "Start:" if work.purpose == "serve" else
+                  "Start (cluster/*.env have rates, warm-up and balance too):",
+                  f"  {command(model, b)}"]
+    return "\n".join(lines)

@@ -34,9 +34,8 @@ from minicoder.parallel import experts as expert_parallel
 from minicoder.parallel.layout import DENSE, SPARSE, Layout, Team, team_of
 from minicoder.parallel.parallelize import parallelize
 from minicoder.parallel.pipeline import stages_of
-from minicoder.scale.activations import Keeping
 from minicoder.scale.placement import holdings, seat
-from minicoder.scale.plan import Budget, Work, loads, reach
+from minicoder.scale.plan import Budget, Work, keeping, loads
 from minicoder.scale.traffic import devices_reached
 
 COVERED = """Covered: the outline, stages, `parallelize`, and a microbatch forward and
@@ -68,6 +67,12 @@ class Trace(TorchDispatchMode):
     def matrices(self) -> Real:
         """FLOPs of products with weights."""
         return sum(self.flops.get(op, 0) for op in ("mm", "_grouped_mm"))
+
+    @property
+    def found(self) -> dict[str, Real]:
+        """All that `planned_of` has too."""
+        return {"numbers": self.numbers, "bytes kept": self.kept,
+                "FLOPs of matrices": self.matrices, **self.sent}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (),
                            kwargs: dict[str, Any] | None = None) -> Any:
@@ -267,27 +272,23 @@ def planned_of(c: ModelConfig, b: Budget) -> dict[str, Real]:
     """What a budget says of a microbatch of process 0, as a trace counts it."""
     work, layout, here = b.work, b.layout, seat(c, b.layout, 0)
     tokens = work.rows // layout.readers // work.rounds * work.context
-    low = work.low
-    keep = Keeping(c, layout, low, reach(c, layout).get("as it is", 0.0))
+    keep = keeping(c, layout, work.low)
     kept = (here.dense * keep.layer(False, work.recompute)
             + here.moe * keep.layer(True, work.recompute) + here.last * keep.head)
     heads = c.num_attention_heads / layout.tensor
     core = (work.context + 1) * heads * (c.qk_head_dim + c.v_head_dim)
     core *= (3 + work.recompute) * (here.dense + here.moe)
-    sent = {axis: count if axis in PER_STEP and layout.pipeline > 1
+    once = ("gather weights", "scatter gradients", "sum replicas")  # in a pipeline
+    sent = {axis: count if axis in once and layout.pipeline > 1
             else count / work.rounds for axis, count in b.sent.items()
             if axis != "pipeline"}
     return {"numbers": holdings(c, layout, 0)[0], "bytes kept": kept * tokens,
             "FLOPs of matrices": tokens * (loads(c, layout, work)[0] - core), **sent}
 
 
-PER_STEP = ("gather weights", "scatter gradients", "sum replicas")
-
-
 def account(c: ModelConfig, trace: Trace, b: Budget) -> str:
     """The trace beside the plan, and what it covers."""
-    found = {"numbers": trace.numbers, "bytes kept": trace.kept,
-             "FLOPs of matrices": trace.matrices, **trace.sent}
+    found = trace.found
     lines = [f"Dry run of 1 of {b.layout.world} processes, a microbatch:",
              f"{'':<20}{'traced':>22}{'planned':>22}{'calls':>8}"]
     for name, planned in planned_of(c, b).items():

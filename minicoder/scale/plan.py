@@ -204,7 +204,7 @@ def training_memory(c: ModelConfig, layout: Layout, work: Work, process: int) ->
     low, here = work.low, seat(c, layout, process)
     numbers, tensors, buffers = stored(c, layout, here, low, work.recompute)
     tokens = work.rows // layout.readers // work.rounds * work.context
-    keep = Keeping(c, layout, low, reach(c, layout).get("as it is", 0.0))
+    keep = keeping(c, layout, low)
     kept = in_flight(layout, process, work.rounds) * (
         here.dense * keep.layer(False, work.recompute)
         + here.moe * keep.layer(True, work.recompute))
@@ -224,7 +224,7 @@ def serving_memory(c: ModelConfig, layout: Layout, work: Work, process: int) -> 
     here, sequences = seat(c, layout, process), work.rows // layout.readers
     numbers = sum(count * math.prod(gathered(weight, layout, FIRST))
                   for count, weight in weights_of(c, here))
-    keep = Keeping(c, layout, work.low, reach(c, layout).get("as it is", 0.0))
+    keep = keeping(c, layout, work.low)
     working = keep.part(here.moe > 0) * min(work.context, PREFILL)
     return Memory(
         work.low * numbers, working=working,
@@ -240,6 +240,11 @@ def reach(c: ModelConfig, layout: Layout) -> dict[str, Real]:
             "if experts were not grouped": traffic.devices_reached(
                 c, layout.expert, limited=False),
             "if each visit were sent": c.num_experts_per_tok}
+
+
+def keeping(c: ModelConfig, layout: Layout, low: int) -> Keeping:
+    """What a token leaves in memory, with the copies of it that are sent."""
+    return Keeping(c, layout, low, reach(c, layout).get("as it is", 0.0))
 
 
 def loads(c: ModelConfig, layout: Layout, work: Work) -> list[Real]:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from minicoder.config import Real, preset
+from minicoder.config import ModelConfig, Real, preset
 from minicoder.errors import UserError, at_least
 from minicoder.parallel.economy import Precision
 from minicoder.parallel.layout import Layout
@@ -107,13 +107,21 @@ def plan_cluster(
             f"No layout of {gpus} GPUs deals out {rows} rows like this: change --batch "
             "or leave more axes to be chosen.")
     best = found[0]
-    print(json.dumps(best.to_json()) if as_json else account(model, config, best))
+    print(answer(model, config, best, dry_run and best.over <= 0, as_json))
     if best.over > 0:
-        raise UserError(refusal(best, proposals(config, work, wish, chip, room)))
-    if dry_run:
+        raise UserError(refusal(best, wish, proposals(config, work, wish, chip, room)))
+
+
+def answer(model: str, config: ModelConfig, b: Budget, traced: bool, as_json: bool
+           ) -> str:
+    """The plan, and a trace of one process of it, for people or machines."""
+    text, numbers = account(model, config, b), b.to_json()
+    if traced:
         from minicoder.scale import dry_run as fake  # torch's own test tools
-        trace = fake.dry_run(config, best.layout, best.work)
-        print("\n" + fake.account(config, trace, best))
+        trace = fake.dry_run(config, b.layout, b.work)
+        text += "\n\n" + fake.account(config, trace, b)
+        numbers["traced"] = trace.found
+    return json.dumps(numbers) if as_json else text
 
 
 def rows_of(step: str, length: int) -> int:
@@ -133,8 +141,8 @@ def wanted_layout(wanted: Layout, gpus: int) -> Layout:
     return one.of(gpus)
 
 
-def refusal(b: Budget, instead: list[Budget]) -> str:
-    """What is too large by how much, and what would do."""
+def refusal(b: Budget, wish: Wish, instead: list[Budget]) -> str:
+    """What is too large by how much, and flags that do, in the place of those given."""
     memory = b.stages[b.worst]
     largest = sorted(vars(memory).items(), key=lambda part: -part[1])[:3]
     said = (f"The plan does not fit: a process of stage {b.worst} needs "
@@ -143,7 +151,15 @@ def refusal(b: Budget, instead: list[Budget]) -> str:
             + ", ".join(f"{name} {gib(size)}" for name, size in largest) + ".")
     if not instead:
         return said + " No other layout, number of GPUs or context tried does."
-    return said + "".join(
-        f"\n  fits: --gpus {p.layout.world} --context {p.work.context} {flags(p)} "
-        f"({gib(p.stages[p.worst].total)}, {p.gpu_hours:,.0f} GPU-hours)"
-        for p in instead)
+    for p in instead:
+        said += (f"\n  fits: --gpus {p.layout.world} --context {p.work.context} "
+                 + flags(p))
+        if p.step_tokens != b.step_tokens:
+            said += f" --batch {p.step_tokens}"
+        if wish.recompute != "auto":
+            said += f" --recompute {'yes' if p.work.recompute else 'no'}"
+        if wish.rounds:
+            said += f" --microbatches {p.work.rounds}"
+        said += f" ({gib(p.stages[p.worst].total)}" + (
+            f", {p.gpu_hours:,.0f} GPU-hours)" if p.work.purpose == "train" else ")")
+    return said

@@ -86,7 +86,7 @@ def budgets(config: ModelConfig, work: Work, wish: Wish, gpu: Device,
             except UserError:   # heads, experts, microbatches that do not come out even
                 continue
     return sorted(found, key=lambda b: (
-        max(b.over, 0.0), b.gpu_hours, sum(b.wires.values()), b.over))
+        max(b.over, 0.0), b.gpu_hours, sum(b.wires.values()), b.work.rounds, b.over))
 
 
 def proposals(config: ModelConfig, work: Work, wish: Wish, gpu: Device,

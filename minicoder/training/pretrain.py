@@ -131,9 +131,10 @@ def pretrain(
 
       pretrain --out b --shards pack_b --tokenizer tokenizer --start a
 
-    On many processes or GPUs, each weight and each step shared among them:
+    On many processes or GPUs, each weight and each step shared among them (without the
+    lone -- torchrun takes --start for its own --start-method):
 
-      torchrun --nproc-per-node 4 -m minicoder pretrain --shard 2 --tensor 2 ...
+      torchrun --nproc-per-node 4 -m -- minicoder pretrain --shard 2 --tensor 2 ...
 
     Writes the checkpoint, metrics.jsonl, and ledger.json: the tokens that the weights
     have read, by phase and source. Killed at any moment, the same command goes on.

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from dealt import team_in
 
 from minicoder.model.balance import Dropping
 from minicoder.model.moe import Routing
 from minicoder.parallel.dropping import SharedDropping, shared
-from minicoder.parallel.layout import ALONE, Layout, team_of
+from minicoder.parallel.layout import ALONE, Layout
 
 SEQUENCES, LENGTH, EXPERTS, CHOSEN = 8, 6, 8, 3
 
@@ -20,7 +21,7 @@ def routing(seed):
 
 
 def dropped(layout, seed):
-    team, whole = team_of(layout, torch.device("cpu")), routing(seed)
+    team, whole = team_in(layout), routing(seed)
     own = Routing(*(team.own(part.view(SEQUENCES, LENGTH, -1)).flatten(0, 1) for part in
                     (whole.scores, whole.experts, whole.weights)))
     torch.manual_seed(seed)

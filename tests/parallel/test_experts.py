@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.distributed as dist
+from dealt import team_in
 from miniatures import FULL, LITE, random_model
 
 from minicoder.model.moe import Experts, Routing
 from minicoder.parallel.experts import Traffic, spread_experts, traffic
-from minicoder.parallel.layout import Layout, team_of
+from minicoder.parallel.layout import Layout
 
 KINDS = ("random", "random", "one expert", "idle process", "no tokens", "dropped",
          "limited")
@@ -64,7 +65,7 @@ def by_hand(all_experts, all_weights, rank, processes):
 
 def differences(kind, seed):
     """To one process with everybody's tokens: outputs, gradients, counts."""
-    team = team_of(Layout(expert=dist.get_world_size()), torch.device("cpu"))
+    team = team_in(Layout(expert=dist.get_world_size()))
     given = [tokens_of(kind, rank, seed) for rank in range(team.layout.world)]
     whole: Experts = model_of(kind).model.layers[1].mlp.experts
     x, experts, weights = (torch.cat(parts).detach() for parts in zip(

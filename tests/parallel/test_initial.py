@@ -2,13 +2,14 @@
 
 import pytest
 import torch
+from dealt import team_in
 from miniatures import FULL, LITE
 from torch.distributed.tensor import Shard, distribute_tensor
 
 from minicoder.config import preset
 from minicoder.model.transformer import MiniCoder
 from minicoder.parallel.initial import draw_into, drawn
-from minicoder.parallel.layout import Layout, team_of
+from minicoder.parallel.layout import Layout
 
 
 @pytest.mark.parametrize("config", [LITE, FULL, preset("toy", vocab_size=64)])
@@ -26,7 +27,7 @@ def test_they_are_drawn_one_by_one_as_the_model_draws_them(config):
 def own_shards():
     torch.manual_seed(5)
     whole = MiniCoder(LITE).state_dict()
-    mesh = team_of(Layout(), torch.device("cpu")).dense["shard"]
+    mesh = team_in(Layout()).dense["shard"]
     model = MiniCoder.outline(LITE).to_empty(device="cpu")
     for module in model.modules():
         for name, p in list(module.named_parameters(recurse=False)):

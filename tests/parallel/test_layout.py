@@ -44,6 +44,22 @@ def test_without_torchrun_there_is_a_team_of_one(monkeypatch):
     assert not dist.is_initialized()
 
 
+def test_a_process_that_is_gone_is_a_sentence_and_no_trace(monkeypatch):
+    for name, value in {"WORLD_SIZE": 1, "RANK": 0, "LOCAL_RANK": 0, "MASTER_PORT": 0,
+                        "MASTER_ADDR": "localhost"}.items():
+        monkeypatch.setenv(name, str(value))
+    for words, kind in (("Connection closed by peer [::1]:9", UserError),
+                        ("shapes cannot be multiplied", RuntimeError)):
+        with pytest.raises(kind, match="Another process has ended|wrapped"):
+            with gather_team(Layout(), torch.device("mps")) as team:
+                assert team.device.type == "cpu" and team.dense is not None
+                try:
+                    raise RuntimeError(words)
+                except RuntimeError as error:
+                    raise RuntimeError("wrapped") from error
+        assert not dist.is_initialized()
+
+
 def places(layout):
     team = team_of(layout, torch.device("cpu"))
     team.wait()

@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 import torch
 import torch.distributed as dist
+from dealt import team_in
 from miniatures import FULL, LITE, random_model, random_tokens
 from torch import nn
 from torch.distributed.tensor import DTensor, Replicate, Shard
@@ -64,7 +65,7 @@ def whole(tensors):
 
 def train(how, layout, steps=STEPS):
     """Losses, norms, first gradients and last weights."""
-    team = team_of(layout, torch.device("cpu")) if layout else ALONE
+    team = team_in(layout)
     model = first(how)
     parallelize(model, team, how.precision, how.recomputed)
     torch.manual_seed(0)
@@ -152,7 +153,7 @@ def test_bfloat16_is_as_near_as_its_digits_allow(gang):
 
 def other_ways(layout, folder):
     """An outline that is filled from files, and ways to run it besides `forward`."""
-    team = team_of(layout, torch.device("cpu"))
+    team = team_in(layout)
     one = MiniCoder.from_pretrained(folder)
     many = MiniCoder.from_pretrained(folder,
                                      parallelize=partial(parallelize, team=team))

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from dealt import team_in
 from miniatures import FULL, random_model, random_tokens
 from torch import nn
 from torch.distributed.pipelining.schedules import get_schedule_class
@@ -14,7 +15,7 @@ from minicoder.errors import UserError
 from minicoder.model.balance import Balance, expert_load
 from minicoder.model.documents import find_documents
 from minicoder.model.transformer import MiniCoder
-from minicoder.parallel.layout import Layout, team_of
+from minicoder.parallel.layout import Layout
 from minicoder.parallel.parallelize import clip, parallelize
 from minicoder.parallel.pipeline import (
     SCHEDULES,
@@ -74,7 +75,7 @@ def alone(config, documents, count):
 
 def together(layout, schedule, microbatches, config, documents, count, **economy):
     """The same of a team, as this process sees it."""
-    team = team_of(replace(layout, pipeline_schedule=schedule), torch.device("cpu"))
+    team = team_in(replace(layout, pipeline_schedule=schedule))
     held, stages = stages_of(random_model(config).train(), team)
     for stage in stages:
         parallelize(stage, team, **economy)
@@ -128,7 +129,7 @@ def compare(found, expected):
 
 def opened(folder, layout):
     """Train a checkpoint of which this process reads its stages' shards alone."""
-    team, stages = team_of(layout, torch.device("cpu")), []
+    team, stages = team_in(layout), []
 
     def cut(outline):
         held, found = stages_of(outline, team)
@@ -145,7 +146,7 @@ def opened(folder, layout):
 
 def twice(schedule):
     """The gradients of two calls with rows of other lengths, which add up."""
-    team = team_of(Layout(2, pipeline_schedule=schedule), torch.device("cpu"))
+    team = team_in(Layout(2, pipeline_schedule=schedule))
     held, stages = stages_of(random_model(FIVE), team)
     for stage in stages:
         parallelize(stage, team)
@@ -170,7 +171,7 @@ def test_gradients_of_several_calls_add_up(gang, schedule):
 
 
 def rows_that_cannot_be_cut():
-    team = team_of(Layout(2), torch.device("cpu"))
+    team = team_in(Layout(2))
     _, stages = stages_of(random_model(FIVE), team)
     try:
         Pipeline(stages, team, 4)(*rows_of(FIVE, 0, 6), head)

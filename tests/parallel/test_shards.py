@@ -52,8 +52,13 @@ def moved(model, salt):
 
 
 def save(folder: Path, layout: Layout | None, step: int) -> None:
+    save_from(folder, held(team_in(layout), ""), layout, step)
+
+
+def save_from(folder: Path, model: MiniCoder, layout: Layout | None, step: int) -> None:
     team, salt = team_in(layout), f"step {step}"
-    model = held(team, f"{salt} weight")
+    for name, tensor in model.state_dict().items():
+        put(tensor, numbers(name, tensor.shape, f"{salt} weight"))
     note = Note([step, team.rank])
     save_shards(folder, step, model, moved(model, salt), {"note": note}, team, 2)
 
@@ -64,8 +69,12 @@ def refuse(*_, **__):
 
 def load(folder: Path, layout: Layout | None) -> tuple[int, list, list[str]]:
     """The step that was found, the note, and which tensors are as they were saved."""
+    return load_into(folder, held(team_in(layout), "before"), layout)
+
+
+def load_into(folder: Path, model: MiniCoder, layout: Layout | None
+              ) -> tuple[int, list, list[str]]:
     team, note = team_in(layout), Note()
-    model = held(team, "before")
     optimizer = moved(model, "before")
     with pytest.MonkeyPatch.context() as patch:
         for owner, name in ((pickle, "load"), (pickle, "loads"), (torch, "load"),
@@ -93,8 +102,9 @@ def around(folder: Path, layouts: list[Layout], step: int) -> list:
     """Each layout goes on from the one before; the first one from what is there."""
     found = []
     for later, layout in enumerate(layouts, start=1):
-        found.append(load(folder, layout))
-        save(folder, layout, step + later)
+        model = held(team_in(layout), "before")
+        found.append(load_into(folder, model, layout))
+        save_from(folder, model, layout, step + later)
     return found
 
 

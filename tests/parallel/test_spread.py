@@ -2,16 +2,17 @@
 
 import pytest
 import torch
+from dealt import team_in
 from miniatures import FULL, random_model
 
 from minicoder.errors import UserError
 from minicoder.model.transformer import MiniCoder
-from minicoder.parallel.layout import Layout, team_of
+from minicoder.parallel.layout import Layout
 from minicoder.parallel.spread import spread
 
 
 def held(layout, start):
-    team = team_of(layout, torch.device("cpu"))
+    team = team_in(layout)
     torch.manual_seed(7)
     model, pipeline = spread(FULL, start, team)
     assert (pipeline is None) == (layout.pipeline == 1)
@@ -34,7 +35,7 @@ def test_it_is_what_one_process_would_hold(gang, tmp_path, layout):
 
 def refused():
     try:
-        spread(FULL, None, team_of(Layout(pipeline=2), torch.device("cpu")), 1)
+        spread(FULL, None, team_in(Layout(pipeline=2)), 1)
     except UserError as error:
         return str(error)
 

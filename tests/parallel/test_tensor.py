@@ -5,12 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.distributed as dist
+from dealt import team_in
 from miniatures import FULL, LITE, random_model, random_tokens
 from torch.distributed.tensor import DTensor
 
 from minicoder.errors import UserError
 from minicoder.model.mla import LatentCache
-from minicoder.parallel.layout import Layout, team_of
+from minicoder.parallel.layout import Layout
 from minicoder.parallel.tensor import cut_heads
 
 WIDE = {name: replace(config, num_hidden_layers=2) for name, config in (
@@ -19,8 +20,7 @@ WIDE = {name: replace(config, num_hidden_layers=2) for name, config in (
 
 def differences(name):
     """To the whole model: logits, logits after a cache, and gradients by name."""
-    mesh = team_of(Layout(tensor=dist.get_world_size()), torch.device("cpu")
-                   ).dense["tensor"]
+    mesh = team_in(Layout(tensor=dist.get_world_size())).dense["tensor"]
     tokens = random_tokens(WIDE[name], 2, 9)
     whole, cut = random_model(WIDE[name]), random_model(WIDE[name])
     cut_heads(cut, mesh)

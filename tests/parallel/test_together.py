@@ -1,26 +1,24 @@
 """A stage of several processes: one record, one refusal, and nobody waits for ever."""
 
 import pytest
-import torch
+from dealt import team_in
 
 from minicoder.errors import UserError
-from minicoder.parallel.layout import ALONE, Layout, team_of
+from minicoder.parallel.layout import ALONE, Layout
 from minicoder.parallel.together import team_stage
 from minicoder.stages import read_json
 
 
 def write_own_file(folder, settings):
-    team = team_of(Layout(), torch.device("cpu"))
+    team = team_in(Layout())
     try:
         with team_stage(team, folder, "test", settings, seed=3) as run:
             if not run.finished:
                 (run.work / f"{team.rank}.txt").write_text("here")
                 run.headline = "done"
             found = (run.finished, run.resumed)
-    except UserError as error:
+    except (UserError, OSError) as error:
         return str(error)
-    except SystemExit as error:
-        return error.code
     team.wait()
     return found
 
@@ -36,8 +34,11 @@ def test_it_is_made_once_and_found_again_by_all(gang, tmp_path):
 def test_the_main_process_says_what_is_refused_and_the_others_leave(gang, tmp_path):
     folder = tmp_path / "out"
     gang(2).run(write_own_file, folder, {"a": 1})
-    said, status = gang(2).run(write_own_file, folder, {"a": 2})
-    assert "made with a = 1, and now 2 is asked" in said and status == 2
+    said, other = gang(2).run(write_own_file, folder, {"a": 2})
+    assert "made with a = 1, and now 2 is asked" in said
+    said, also = gang(2).run(write_own_file, folder / "made_by.json" / "x", {"a": 2})
+    assert "Not a directory" in said
+    assert other == also == "The main process could not begin; it says why."
 
 
 def test_a_process_alone_has_the_stage_as_it_is(tmp_path):

@@ -1,41 +1,13 @@
 from dataclasses import replace
 
 import pytest
-import torch
 
+from benchmarks.plan import kept
 from minicoder.config import preset
-from minicoder.model.moe import Router
-from minicoder.model.transformer import MiniCoder
-from minicoder.parallel.economy import prepare
 from minicoder.parallel.layout import Layout
 from minicoder.scale.activations import Keeping
-from minicoder.training.loop import token_losses
 
 ALONE = Layout().of(1)
-
-
-def kept(config, rows, length, precision, recompute):
-    """Bytes that autograd keeps of a forward pass, without weights."""
-    model = MiniCoder(config)
-    if precision == "bfloat16":     # as FSDP gathers them
-        for part in (*model.model.layers, model.lm_head):
-            part.bfloat16()
-        for module in model.modules():
-            if isinstance(module, Router):
-                module.float()
-    prepare(model, precision, recompute)
-    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    stored: dict[int, torch.Tensor] = {}
-
-    def keep(x):
-        if x.untyped_storage().data_ptr() not in weights:
-            stored[x.untyped_storage().data_ptr()] = x  # its address stays taken
-        return x
-
-    tokens = torch.randint(config.vocab_size, (rows, length))
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-        token_losses(model, tokens, tokens).mean()
-    return sum(x.untyped_storage().nbytes() for x in stored.values())
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -6,34 +6,17 @@ from minicoder.config import preset
 from minicoder.model.transformer import MiniCoder
 from minicoder.parallel.economy import recompute
 from minicoder.scale import flops
+from minicoder.scale.dry_run import FLOPS
 from minicoder.training.loop import token_losses
 
 T = 48
 ops = torch.ops.aten
 
 
-def attention(q, k, v, *_, out_shape=None, **__):
-    return 2 * q[0] * q[1] * q[2] * k[2] * (q[3] + v[3])
-
-
-def attention_back(_, q, k, v, *__, out_shape=None, **___):
-    return 2 * q[0] * q[1] * q[2] * k[2] * (3 * q[3] + 2 * v[3])
-
-
-def grouped(x, weight, *_, out_shape=None, **__):
-    rows, fan_in = x
-    return 2 * rows * fan_in * weight[-1]
-
-
-CPU = {ops._scaled_dot_product_flash_attention_for_cpu: attention,
-       ops._scaled_dot_product_flash_attention_for_cpu_backward: attention_back,
-       ops._grouped_mm: grouped}
-
-
 def counted(config, back):
     """torch's own count of a token, by operation."""
     model, tokens = MiniCoder(config), torch.randint(config.vocab_size, (2, T))
-    with FlopCounterMode(display=False, custom_mapping=CPU) as counter:
+    with FlopCounterMode(display=False, custom_mapping=FLOPS) as counter:
         loss = token_losses(model, tokens, tokens).mean()
         if back:
             loss.backward()
@@ -75,7 +58,7 @@ def test_recomputation_as_torch_counts_it(name):
     config = preset(name, num_hidden_layers=3)
     model, tokens = MiniCoder(config), torch.randint(config.vocab_size, (2, T))
     recompute(model)
-    with FlopCounterMode(display=False, custom_mapping=CPU) as counter:
+    with FlopCounterMode(display=False, custom_mapping=FLOPS) as counter:
         token_losses(model, tokens, tokens).mean().backward()
     counts = counter.get_flop_counts()["Global"]
     found = (counts[ops.mm] + counts[ops._grouped_mm]) / tokens.numel()

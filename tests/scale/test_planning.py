@@ -54,7 +54,36 @@ def test_a_plan_that_does_not_fit_is_refused_with_others_that_do(capsys):
     assert err.count("\n  fits: --gpus 256 ") == 3
 
 
+@pytest.mark.parametrize("flags", [
+    "full_236b --gpus 256 --memory 80GB --pipeline 1 --recompute no",
+    "lite_16b --gpus 8 --context 66001 --batch 528008 --microbatches 1",
+    "full_236b --purpose serve --gpus 4 --context 128K --batch 256K"])
+def test_what_is_proposed_fits_when_it_is_asked_for(capsys, flags):
+    given = ["plan", *flags.split()]
+    assert main(given) == 2
+    err = capsys.readouterr().err
+    lines = err.split("\n  fits: ")[1:]
+    assert lines and ("GPU-hours" in err) == ("serve" not in flags)
+    for line in (lines[0], lines[-1]):
+        assert main([*given, *line.split(" (")[0].split()]) == 0, line
+        assert f"({gib_of(capsys.readouterr().out)} GiB" in line
+
+
+def gib_of(out):
+    """The total of the fullest process in an account."""
+    return max((line.split()[-1] for line in out.splitlines()
+                if line.startswith("stage ")), key=float)
+
+
+def test_a_trace_is_json_too(capsys):
+    assert main(["plan", "small", "--gpus", "2", "--batch", "64K", "--json",
+                 "--dry-run"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["traced"]["numbers"] * 4 == found["stages"][0]["parameters"]
+
+
 @pytest.mark.parametrize(("flags", "message"), [
+    (["--purpose", "serve", "--gpus", "8", "--dry-run"], "--dry-run traces training"),
     (["--gpus", "0"], "--gpus 0 must be 1 or more"),
     (["--device", "tpu"], "--device tpu"),
     (["--context", "long"], "--context long: write a number"),

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from minicoder.__main__ import main
+from minicoder.__main__ import PATIENCE, main
 from minicoder.parallel.layout import Layout
 from minicoder.stages import read_json, read_jsonl
 from minicoder.training import loop
@@ -147,8 +147,8 @@ def test_a_killed_process_loses_nothing(gang, rows, alone, tmp_path):
     found = subprocess.run(["pgrep", "-f", f"minicoder pretrain --out {out} "],
                            capture_output=True, text=True).stdout.split()
     os.kill(int(found[-1]), signal.SIGKILL)     # torchrun is the first
-    team.communicate(timeout=240)
-    assert team.returncode and not out.exists()
+    said = team.communicate(timeout=240)[0]
+    assert team.returncode and not out.exists() and "[rank" not in said, said
     assert saved and saved == sorted(p.name for p in work.glob("state/step-*"))
     gang(4).run(run, out, rows, "long", Layout(tensor=2, expert=4))
     same(out, alone["long"])
@@ -158,3 +158,22 @@ def test_other_commands_say_that_they_run_in_one_process(monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(["sft", "--out", "x"]) == 2
     assert "sft runs in one process, and torchrun started 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["nothing"], ["sft", "--out", "x"]])
+def test_the_first_process_speaks_and_the_others_give_it_time(monkeypatch, capsys,
+                                                              words):
+    waited, said = [], []
+    monkeypatch.setattr(time, "sleep", waited.append)
+    for rank in "0", "1":
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setenv("RANK", rank)
+        try:
+            assert main(words) == 2
+        except SystemExit as error:
+            assert error.code == 2
+        said.append(capsys.readouterr())
+    assert waited == [PATIENCE]
+    assert words[0] in said[0].out + said[0].err
+    assert said[1].out == "" and said[1].err in (
+        "", said[0].err.replace("minicoder:", "minicoder: process 1:"))
