@@ -223,6 +223,7 @@ WORK = """\
             with done.open("a") as file:
                 file.write(f"{step} {number.item():.0f}\\n")
         dist.barrier()
+    dist.destroy_process_group()    # gloo's threads abort a process that just ends
     """
 SRUN = """\
     #!/usr/bin/env bash
