@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from dealt import CONFIG, FOUR, TWO, held, numbers, put, team_in, whole
+from dealt import CONFIG, FOUR, TWO, Note, held, numbers, put, team_in, whole
 from torch import nn
 from torch.distributed import distributed_c10d
 from torch.distributed.tensor import Shard, distribute_tensor
@@ -25,19 +25,6 @@ from minicoder.training.optimizer import adamw
 MOMENTS = ("exp_avg", "exp_avg_sq")
 ALL = sorted(f"{name} {kind}" for kind in ("weight", *MOMENTS)
              for name in MiniCoder.outline(CONFIG).state_dict())
-
-
-class Note:
-    """Something that each process keeps for itself."""
-
-    def __init__(self, value=None):
-        self.value = value
-
-    def state(self):
-        return {"value": self.value, "padding": 100 * "."}
-
-    def restore(self, state):
-        self.value = state["value"]
 
 
 def moved(model, salt):

@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from dealt import Note
 from disk import small_disk
 from miniatures import LITE, random_model
 from torch import nn
@@ -28,19 +29,6 @@ def save_state(folder, step, model, optimizer, kept=None, count=2):
 
 def load_state(folder, model, optimizer, kept=None):
     return load_shards(folder, model, optimizer, kept or {}, ALONE)
-
-
-class Note:
-    """Something small that is kept too."""
-
-    def __init__(self, value=None):
-        self.value = value
-
-    def state(self):
-        return {"value": self.value, "padding": 100 * "."}
-
-    def restore(self, state):
-        self.value = state["value"]
 
 
 def pair(seed=0):
