@@ -8,7 +8,7 @@ PIP := $(RUN) -m pip install -q --disable-pip-version-check
 NB := notebooks/[0-9]*
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lab notebooks book bench packages clean
+.PHONY: help demo test lab notebooks handout book bench packages clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##/\1 /p' Makefile | awk '{ n = $$1; $$1 = ""; \
@@ -18,7 +18,7 @@ demo: $(VENV)/.core  ## build a whole small coder, from raw source code to GRPO
 	@$(RUN) -m minicoder demo $(ARGS)
 	@echo "The report: runs/demo/report.html (open it in a browser)"
 
-test: $(VENV)/.tests  ## unit tests, parity tests, every notebook under nbval
+test: $(VENV)/.tests $(VENV)/.book  ## unit tests, parity tests, every notebook under nbval
 	@$(RUN) -m pytest tests notebooks --nbval \
 	    --nbval-sanitize-with tests/nbval.cfg $(ARGS)
 
@@ -28,7 +28,11 @@ lab: $(VENV)/.core  ## JupyterLab at the first notebook
 notebooks: $(VENV)/.tests  ## run notebooks/*.py, write notebooks/*.ipynb with outputs
 	@$(RUN) notebooks/build.py build $(ARGS)
 
+handout: $(VENV)/.tests  ## handout/*.ipynb for a class, without outputs and solutions
+	@$(RUN) notebooks/build.py handout $(ARGS)
+
 book: $(VENV)/.book book/_static/vendor  ## the website, in _build/html
+	@$(RUN) book/write.py
 	@$(RUN) $(VENV)/bin/jupyter-book build . -W --keep-going -q \
 	    --config book/_config.yml --toc book/_toc.yml $(ARGS)
 
@@ -40,7 +44,7 @@ packages: $(VENV)/.core  ## download packages of many languages into runs/packag
 	@echo "A corpus of them: $(RUN) -m minicoder data --archives runs/packages"
 
 clean:  ## remove what can be made again in minutes (keeps .venv and runs)
-	@rm -rf _build book/*/vendor book/vendor.partial build *.egg-info .*_cache .hypothesis
+	@rm -rf _build handout book/generated book/*/vendor book/vendor.partial build *.egg-info .*_cache .hypothesis
 	@find minicoder tests notebooks figures book benchmarks -name __pycache__ \
 	    -prune -exec rm -rf {} + 2>/dev/null || true
 

@@ -2,6 +2,8 @@
 
     python notebooks/build.py build [NN_name ...]    two builds give the same bytes
     python notebooks/build.py check [NN_name ...]    are they what their sources say?
+    python notebooks/build.py handout [NN_name ...]  handout/NN_name.ipynb, for a class:
+                                                     no outputs and no solutions
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ KERNEL = {"kernelspec": {"display_name": "Python 3", "language": "python",
 QUIET = {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "TQDM_DISABLE": "1"}
 WIDGETS = "application/vnd.jupyter.widget-state+json"
 MINUTES = 5  # the longest that one cell may take
+HANDOUT = FOLDER.parent / "handout"
+SOLUTION = re.compile(r"<details>\s*<summary>Solution.*?</details>\n*", re.DOTALL)
 
 
 def sources(names: list[str], folder: Path = FOLDER) -> list[Path]:
@@ -114,10 +118,27 @@ def check(path: Path) -> list[str]:
     return complaints
 
 
+def handout(path: Path, folder: Path = HANDOUT) -> Path:
+    """Write the notebook of `path` for a class: not run, its solutions taken out.
+
+    `folder` lies beside notebooks/, so that pictures and files are found as from there.
+    """
+    notebook = read_source(path)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = SOLUTION.sub("", cell.source)
+    notebook.cells = [cell for cell in notebook.cells if cell.source.strip()]
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / path.with_suffix(".ipynb").name
+    target.write_text(stable_text(notebook, path.resolve().parents[1]),
+                      encoding="utf-8")
+    return target
+
+
 def main(arguments: list[str]) -> int:
     """Do what the command line says; the exit status is 0 when all is well."""
     mode, *names = arguments or ["help"]
-    if mode not in ("build", "check"):
+    if mode not in ("build", "check", "handout"):
         print(__doc__, file=sys.stderr)
         return 2
     paths = sources(names)
@@ -129,6 +150,9 @@ def main(arguments: list[str]) -> int:
     for path in paths:
         if mode == "check":
             complaints += check(path)
+            continue
+        if mode == "handout":
+            print(f"{path.name} -> handout/{handout(path).name}")
             continue
         try:
             print(f"{path.name} -> {build(path).name}", flush=True)
