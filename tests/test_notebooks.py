@@ -84,6 +84,19 @@ def test_a_cell_that_fails_keeps_the_old_notebook(lesson, capfd):
     assert target.read_bytes() == before
 
 
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_a_handout_has_every_exercise_and_no_solution(source, tmp_path):
+    handed = nbformat.read(build.handout(source, tmp_path), as_version=4).cells
+    told = build.read_source(source).cells
+    code = [cell.source for cell in told if cell.cell_type == "code"]
+    assert [cell.source for cell in handed if cell.cell_type == "code"] == code
+    assert not any(cell.get("outputs") for cell in handed)
+    text = "\n".join(cell.source for cell in told)
+    given = "\n".join(cell.source for cell in handed)
+    assert given.count("Exercise") == text.count("Exercise") >= 3
+    assert text.count("<summary>Solution") >= 3 and "<details>" not in given
+
+
 def test_unknown_notebook_and_mode(capsys):
     assert build.main(["build", "77_nothing"]) == 2
     assert "77_nothing.py" in capsys.readouterr().err
