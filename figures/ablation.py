@@ -22,6 +22,8 @@ ROOT = Path(__file__).parents[1]
 SHORT = ("matched, 1×", "matched, 2×", "unmatched,\nnew 2× − old 1×",
          "tokens alone,\nold corpus", "tokens alone,\nnew corpus")  # in GAINS' order
 
+MARKS = {True: "s", False: "o"}     # whether a language is in both corpora
+
 
 def matched(found: dict) -> dict[str, list[float]]:
     """New 1× minus old 1× in bits per byte: of each language, seed by seed."""
@@ -55,11 +57,12 @@ def by_language(axes: Axes, found: dict, colours: dict[str, str]) -> None:
     for place, (language, values) in enumerate(gains.items()):
         ink = colours["before" if language in found["groups"]["both"] else "after"]
         axes.barh(place, fmean(values), height=0.62, color=ink, alpha=0.55)
-        axes.plot(values, [place] * len(values), "o", color=ink, markersize=3.5)
+        axes.plot(values, [place] * len(values), color=ink, markersize=3.5,
+                  marker=MARKS[language in found["groups"]["both"]], linestyle="none")
     axes.axvline(0, color=colours["ink"], linewidth=1)
     axes.set(yticks=range(len(gains)), yticklabels=gains, ylim=(len(gains), -1),
              xlabel="bits per byte, new 1× − old 1×\n(left of 0: the new corpus is "
-                    "better; dots: seeds)")
+                    "better; marks: seeds)")
     for label, language in zip(axes.get_yticklabels(), gains, strict=True):
         label.set_color(colours[
             "before" if language in found["groups"]["both"] else "after"])
@@ -73,14 +76,14 @@ def by_comparison(axes: Axes, found: dict, colours: dict[str, str]) -> None:
             value = row[group]
             axes.plot([value["low"], value["high"]], [place + shift] * 2, linewidth=2,
                       color=colours[ink])
-            axes.plot(value["value"], place + shift, "o", color=colours[ink],
-                      markersize=5)
+            axes.plot(value["value"], place + shift, MARKS[group == "both"],
+                      color=colours[ink], markersize=5)
     axes.axvline(0, color=colours["ink"], linewidth=1)
     axes.set(yticks=range(len(SHORT)), yticklabels=SHORT, ylim=(len(SHORT) - 0.4, -0.6),
              xlabel="bits per byte, mean over languages\n(95 % intervals over "
                     f"{len(found['settings']['seeds'])} seeds)")
-    for x, text, ink in ((0.0, "languages of both", "before"),
-                         (0.5, "only in the new", "after")):
+    for x, text, ink in ((0.0, "■ languages of both", "before"),
+                         (0.53, "● only in the new", "after")):
         axes.text(x, 1.01, text, color=colours[ink], transform=axes.transAxes,
                   fontsize=9.5, fontweight="bold", va="bottom")
     axes.grid(axis="y", visible=False)

@@ -37,7 +37,8 @@ def draw(finding: str, rows: dict[str, Any], total: int, colours: dict[str, str]
         axes.text(total + 2, -place, f"{row['passed']} passed though wrong",
                   va="center", color=colours["bad" if row["passed"] else "muted"])
     axes.set(yticks=[-place for place in range(len(names))], yticklabels=names,
-             xlim=(0, total), xlabel=f"contained, of {total} bad programs")
+             xlim=(0, total), xlabel=f"filled: contained, of {total} bad programs\n"
+             "empty: did harm, left traces or broke the harness")
     axes.grid(axis="y", visible=False)
     figure.suptitle(finding, x=0.01, ha="left", fontsize=12, fontweight="bold")
     return figure

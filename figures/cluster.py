@@ -86,10 +86,12 @@ def draw(colours: dict[str, str]) -> Figure:
         blocks, length = STEPS[way]
         axes.barh(range(STAGES), length, height=0.86, color=colours["panel"])
         for s, kind, i, start in blocks:
-            axes.barh(s, COST[kind] - 0.08, left=start + 0.04, height=0.8,
-                      facecolor="none", edgecolor=inks[kind], linewidth=1.3)
+            full = kind in "BI"     # fill and dots tell them apart too, not ink alone
+            axes.barh(s, COST[kind] - 0.12, left=start + 0.06, height=0.76,
+                      facecolor=inks[kind] if full else "none", edgecolor=inks[kind],
+                      linewidth=1.2, linestyle=":" if kind == "W" else "-")
             axes.text(start + COST[kind] / 2, s, str(i + 1), ha="center", va="center",
-                      fontsize=8, color=inks[kind])
+                      fontsize=8.5, color=colours["paper"] if full else inks[kind])
         axes.text(length + 0.3, STAGES / 2 - 0.5, f"{length} long\nwaits "
                   f"{WAITS[way]:.0%}", va="center", color=colours["ink"], fontsize=9.5)
         axes.set_title(way, fontsize=10.5)
@@ -97,8 +99,9 @@ def draw(colours: dict[str, str]) -> Figure:
                  xlim=(0, longest + 4))
         axes.grid(False)
     rows[-1].set_xlabel("time in forward passes")
-    keys = (("F", "forward"), ("B", "back"), ("W", "weights' gradients, put off"))
-    for place, (kind, name) in zip((0.36, 0.49, 0.58), keys, strict=True):
+    keys = (("F", "outlined: forward"), ("B", "filled: back"),
+            ("W", "dotted: weights' gradients, put off"))
+    for place, (kind, name) in zip((0.11, 0.335, 0.49), keys, strict=True):
         rows[0].text(place, 1.09, name, transform=rows[0].transAxes, color=inks[kind],
                      fontweight="bold", fontsize=9.5)
     figure.suptitle(FINDING, x=0.01, ha="left", fontsize=12, fontweight="bold")

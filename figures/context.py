@@ -67,7 +67,7 @@ def panel(axes: Axes, found: dict, when: str, what: str, colours: dict[str, str]
         values = (needles if what == "needle" else bits)(found, way, when)
         axes.plot(places, values, dash, color=colours[colour], label=name,
                   marker="o", markersize=3)
-    axes.axvline(found["window"], color=colours["rule"], linewidth=1.2)
+    axes.axvline(found["window"], color=colours["muted"], linewidth=1, dashes=(4, 3))
     axes.set_xscale("log", base=2)
     axes.set_xticks(places, [f"{place:,}" for place in places])
     axes.minorticks_off()
@@ -94,6 +94,9 @@ def main(results: Path = ROOT / "benchmarks/results/context.json") -> None:
             for place in row:
                 place.set_ylim(low, high)
                 label_lines(place, gap=0.09)    # now that places are final
+                place.text(found["window"] * 1.07, 0.03, "longer than trained →",
+                           transform=place.get_xaxis_transform(), fontsize=9,
+                           color=colours["muted"])
         figure.suptitle(finding(found), x=0.01, ha="left", fontsize=12,
                         fontweight="bold")
         return figure

@@ -23,14 +23,6 @@ FIGURES = Path(__file__).parent
 SEEN = passes(UNIQUE, TRAINED, {kind: SHARES[kind] for kind in UNIQUE})
 FINDING = (f"{UNIQUE['code']:,}B tokens of code are seen {SEEN['code']:.1f} times, "
            f"{UNIQUE['math']}B of mathematics {SEEN['math']:.1f} times")
-ALT = (
-    "Left, unique tokens. Code: 821 billion in 338 languages, from GitHub by filters "
-    "and deduplication; 185 billion of text about code; 94 billion of high-quality "
-    "code from GitHub by two rounds of recall; 70 billion from web pages by three "
-    "rounds; together 1,170 billion. Mathematics: 221 billion from the web by three "
-    "rounds. Natural language: taken from DeepSeek-V2's corpus, its size is not "
-    "printed. Right, the 6,000 billion tokens of training, if 60, 10 and 30 % are "
-    "shares of them: 3,600 of code, 600 of mathematics, 1,800 of natural language.")
 ORIGINS = {"code in 338 languages": "GitHub: filters, near-duplicates",
            "code-related text": "Markdown, issues",
            "high-quality GitHub code": "GitHub: 2 rounds of recall",
@@ -38,6 +30,15 @@ ORIGINS = {"code in 338 languages": "GitHub: filters, near-duplicates",
 LEFT, RIGHT, WIDE = 5.0, 9.0, 0.55      # where the two columns stand
 GAP, UNKNOWN = 330, 420                 # between kinds; height of what has no number
 NAMES = {"code": "code", "math": "mathematics", "text": "natural language"}
+ALT = (
+    "Left, unique tokens. Code: " + "; ".join(
+        f"{CODE[part]} billion {part} ({origin})" for part, origin in ORIGINS.items())
+    + f"; together {UNIQUE['code']:,} billion. Mathematics: {UNIQUE['math']} billion "
+    "from the web by three rounds of recall. Natural language: from DeepSeek-V2's "
+    f"corpus, its size is not printed. Right, the {TRAINED:,} billion tokens of "
+    "training, if the shares are shares of them: " + ", ".join(
+        f"{share:.0%} or {share * TRAINED:,.0f} billion of {NAMES[kind]}"
+        for kind, share in SHARES.items()) + ".")
 
 
 def column(heights: list[float], middle: float, gap: float = GAP

@@ -23,6 +23,7 @@ from minicoder.tasks.grammar import outcome
 FIGURES = Path(__file__).parent
 COUNTS, TASKS = (1, 2, 3, 4, 5), 200
 INKS = {"lists": "code", "strings": "math", "dicts": "text"}
+MARKS = {"lists": "o", "strings": "D", "dicts": "s"}
 PAPER = {  # set: (fine-tuned, raw (low, high, last), reward model (low, high, last))
     "LeetCode": (0.140, (0.117, 0.164, 0.141), (0.164, 0.227, 0.203)),
     "LeetCode-zh": (0.100, (0.086, 0.133, 0.110), (0.117, 0.172, 0.141))}
@@ -48,18 +49,23 @@ ALT = (
     + "; ".join(f"{name} {', '.join(f'{x:.0f}' for x in line)} %"
                 for name, line in LIES.items())
     + ". Right: the paper's figure 3, read off approximately, pass@1 during "
-    "reinforcement learning. LeetCode: fine-tuned 0.140, raw compiler signal 0.117 to "
-    "0.164, last 0.141, reward model 0.164 to 0.227, last 0.203. LeetCode-zh: 0.100; "
-    "0.086 to 0.133, last 0.110; 0.117 to 0.172, last 0.141.")
+    "reinforcement learning. " + "; ".join(
+        f"{name}: fine-tuned {start:.3f}" + "".join(
+            f", {word} {low:.3f} to {high:.3f}, last {last:.3f}"
+            for word, (low, high, last) in (("raw compiler signal", raw),
+                                            ("reward model", model)))
+        for name, (start, raw, model) in PAPER.items()) + ".")
 
 
 def draw(colours: dict[str, str]) -> Figure:
     """The lies of few tests beside the paper's two signals."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.2, 3.9))
     for name, line in LIES.items():
-        left.plot(COUNTS, line, "o-", color=colours[INKS[name]], markersize=4)
+        left.plot(COUNTS, line, f"{MARKS[name]}-", color=colours[INKS[name]],
+                  markersize=5)
     for y, name in zip((53, 49, 45), ("dicts", "lists", "strings"), strict=True):
-        left.text(1.35, y, name, color=colours[INKS[name]], fontweight="bold")
+        left.plot(1.55, y + 1, MARKS[name], color=colours[INKS[name]], markersize=5)
+        left.text(1.7, y, name, color=colours[INKS[name]], fontweight="bold")
     left.set(xlim=(0.8, 5.1), ylim=(0, 60), xticks=COUNTS, xlabel="tests shown",
              ylabel="wrong programs that pass, %")
     for row, (start, raw, model) in enumerate(PAPER.values()):

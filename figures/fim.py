@@ -44,7 +44,7 @@ def block(axes: Axes, colours: dict[str, str], x: float, y: float, name: str) ->
         facecolor=ink if name == "middle" else colours["panel"], edgecolor=ink))
     axes.text(x + width / 2, y + 3, CODE.get(name, name), ha="center", va="center",
               color=colours["paper"] if name == "middle" else ink,
-              fontsize=9 if piece else 8,
+              fontsize=9,
               family="monospace" if piece else "sans-serif")
     return x + width
 

@@ -67,7 +67,7 @@ def draw(finding: str, colours: dict[str, str]) -> Figure:
     axes.set(xlabel="context in tokens", ylabel="GB per decoded token", ylim=(3, 900),
              xlim=(512, 131_072))
     axes.set_xticks([512, 2048, 8192, CONTEXT, 131_072], "512 2K 8K 32K 128K".split())
-    axes.set_yticks([10, 100], ["10", "100"])
+    axes.set_yticks(ticks := [10, 20, 50, 100, 200, 500], map(str, ticks))
     axes.minorticks_off()
     axes.set_title(f"236B in bf16, {BATCH} texts decoded at once, 6 of 160 experts "
                    "drawn evenly", fontsize=9.5, fontweight=400,
@@ -79,12 +79,14 @@ def draw(finding: str, colours: dict[str, str]) -> Figure:
 def main() -> None:
     """Draw both modes."""
     mha, mla = (moved(PRESETS["full_236b"], k, CONTEXT) for k in ("MHA twin", "MLA"))
+    numbers = cached(PRESETS["full_236b"])
     finding = (f"At 32K tokens of context a decoded token moves {mha:.0f} GB with MHA, "
                f"and {mla:.0f} GB with MLA")
     alt = (f"{finding}. Two rising lines over the context from 512 to 131,072 tokens, "
-           "both axes logarithmic. The MHA twin of the 236B, which caches 1,966,080 "
-           "numbers a token, leaves the dotted line of the weights at once; MLA, which "
-           "caches 34,560, stays near it up to about 16 thousand tokens.")
+           "both axes logarithmic. The MHA twin of the 236B, which caches "
+           f"{numbers['MHA twin']:,} numbers a token, leaves the dotted line of the "
+           f"weights at once; MLA, which caches {numbers['MLA']:,}, stays near it up "
+           "to about 16 thousand tokens.")
     for path in save_svg(partial(draw, finding), FIGURES / "inference", alt):
         print(path.name)
 

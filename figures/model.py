@@ -19,6 +19,9 @@ from minicoder.model.transformer import MiniCoder
 from minicoder.show.style import save_svg
 
 FIGURES = Path(__file__).parent
+C = PRESETS["full_236b"]
+EXPERTS = (f"{C.n_shared_experts} shared, {C.num_experts_per_tok} of "
+           f"{C.n_routed_experts}")
 INK = {"routed experts": "grpo", "attention": "sft", "shared and dense": "code",
        "embedding, head": "math", "routers, norms": "base"}
 
@@ -37,7 +40,7 @@ def kind(tensor: str) -> str:
 def count() -> dict[str, int]:
     """Parameters of the 236B by part."""
     parts = dict.fromkeys(INK, 0)
-    for name, tensor in released(MiniCoder.outline(PRESETS["full_236b"])):
+    for name, tensor in released(MiniCoder.outline(C)):
         parts[kind(name)] += tensor.numel()
     return parts
 
@@ -62,14 +65,15 @@ def arrow(axes: Axes, start: tuple[float, float], stop: tuple[float, float], ink
 def model(axes: Axes, colours: dict[str, str]) -> None:
     """The column on the left: the whole model, from the bottom to the top."""
     muted, panel = colours["muted"], colours["panel"]
+    last = C.num_hidden_layers - 1
     rows = [("embed_tokens", "math"), ("layer 0: dense", "ink"), ("layer 1", "ink"),
-            ("layers 2 to 58", "ink"), ("layer 59", "ink"), ("norm", "base"),
-            ("lm_head", "math")]
+            (f"layers 2 to {last - 1}", "ink"), (f"layer {last}", "ink"),
+            ("norm", "base"), ("lm_head", "math")]
     for y, (text, ink) in enumerate(rows, start=1):
         box(axes, (1.3, 1.15 * y), text, colours[ink], panel)
         arrow(axes, (1.3, 1.15 * y - 0.79), (1.3, 1.15 * y - 0.36), muted)
     arrow(axes, (1.3, 8.41), (1.3, 8.84), muted)
-    for y, text in ((0.12, "tokens (B, T)"), (9.06, "logits (B, T, 102400)")):
+    for y, text in ((0.12, "tokens (B, T)"), (9.06, f"logits (B, T, {C.vocab_size})")):
         axes.text(1.3, y, text, ha="center", va="center", color=muted, fontsize=8.5)
 
 
@@ -84,7 +88,7 @@ def block(axes: Axes, colours: dict[str, str]) -> None:
     arrow(axes, (trunk, 0.7), (trunk, 8.1), ink)
     parts = (("input_layernorm", "base", 2.2), ("self_attn: MLA", "sft", 3.3),
              ("post_attention_layernorm", "base", 5.1),
-             ("mlp: MoE, 2 shared, 6 of 160", "grpo", 6.2))
+             (f"mlp: MoE, {EXPERTS}", "grpo", 6.2))
     for text, name, y in parts:
         box(axes, (x + 0.75, y), text, colours[name], colours["panel"], 3.5)
     for low in (2.2, 5.1):
@@ -96,8 +100,8 @@ def block(axes: Axes, colours: dict[str, str]) -> None:
                   fontsize=11, fontweight="bold", bbox={
                       "boxstyle": "circle,pad=0.12", "facecolor": colours["panel"],
                       "edgecolor": ink})
-    axes.text(trunk + 0.2, 0.75, "x (B, T, 5120)", color=muted, fontsize=8.5,
-              va="center")
+    axes.text(trunk + 0.2, 0.75, f"x (B, T, {C.hidden_size})", color=muted,
+              fontsize=8.5, va="center")
 
 
 def shares(axes: Axes, parts: dict[str, int], colours: dict[str, str]) -> None:
@@ -137,9 +141,9 @@ def main() -> None:
 
     listed = ", ".join(f"{name} {n / 1e9:.2f} billion" for name, n in parts.items())
     alt = (f"{finding} in the 236B. Left: tokens go through embed_tokens, layer 0 with "
-           "a dense feed-forward part, layers 1 to 59, a norm and lm_head to logits. "
-           "Middle: one block opened; to the sum x are added self_attn (MLA) of "
-           "input_layernorm of x, then mlp (MoE, 2 shared and 6 of 160 routed experts) "
+           f"a dense feed-forward part, layers 1 to {C.num_hidden_layers - 1}, a norm "
+           "and lm_head to logits. Middle: one block opened; to the sum x are added "
+           f"self_attn (MLA) of input_layernorm of x, then mlp (MoE, {EXPERTS} routed) "
            f"of post_attention_layernorm of x. Right: parameters by part, {listed}.")
     for path in save_svg(draw, FIGURES / "model", alt):
         print(path.name)

@@ -29,13 +29,6 @@ from minicoder.show.style import save_svg
 FIGURES = Path(__file__).parent
 DEVICES = 3
 FINDING = "No single balance loss sees all three traffic jams"
-ALT = (
-    "Nine bar charts. Columns are three ways in which six tokens choose two of six "
-    "experts on three devices, rows are visits of experts, visits of devices, and "
-    "tokens sent to devices. Expert jam: three experts have 4 visits and three none, "
-    "devices and wires are even. Device jam: device 0 has 6 visits and the others 3, "
-    "wires are even. Wire jam: experts and devices are even, but device 0 receives 2 "
-    "tokens and the others 4. A loss pushes only where its row is uneven.")
 JAMS = {
     "expert jam": [[0, 2], [2, 4], [0, 4]] * 2,
     "device jam": [[0, 1]] * 3 + [[2, 4], [3, 5], [2, 5]],
@@ -58,6 +51,19 @@ def counts(experts: list[list[int]]) -> tuple[list[Tensor], list[bool]]:
             [bool((p.amax() - p.amin()) > 1e-6) for p in pushes])
 
 
+COUNTS = {name: counts(experts) for name, experts in JAMS.items()}
+ALT = (
+    "Nine bar charts. Columns are three ways in which six tokens choose two of six "
+    f"experts on {DEVICES} devices, rows are visits of experts, visits of devices, and "
+    "tokens sent to devices. A loss pushes only where its row is uneven. " + ". ".join(
+        f"{name.capitalize()}: " + "; ".join(
+            f"{what} {', '.join(f'{x:.0f}' for x in values.tolist())}"
+            + (", its loss pushes" if seen else "")
+            for what, values, seen in zip(("experts", "devices", "tokens received"),
+                                          *found, strict=True))
+        for name, found in COUNTS.items()) + ".")
+
+
 def bars(axes: Axes, values: Tensor, seen: bool, colours: dict[str, str]) -> None:
     """One chart: the fair share as a line, the busiest in another colour."""
     fair, top = values.mean().item(), values.max().item()
@@ -65,7 +71,7 @@ def bars(axes: Axes, values: Tensor, seen: bool, colours: dict[str, str]) -> Non
     for place, value in enumerate(values.tolist()):
         ink = colours["bad" if value == top > fair else "before"]
         axes.bar((place + 0.5) * width, value, 0.8 * width, color=ink)
-        axes.text((place + 0.5) * width, value + 0.35, f"{value:.0f}", ha="center",
+        axes.text((place + 0.5) * width, value + 0.2, f"{value:.0f}", ha="center",
                   color=colours["muted"], fontsize=9)
     axes.axhline(fair, color=colours["ink"], linewidth=1, linestyle=":")
     axes.set(xlim=(-0.1, 6.1), ylim=(0, 7.4), yticks=[], xticks=[
@@ -79,9 +85,9 @@ def bars(axes: Axes, values: Tensor, seen: bool, colours: dict[str, str]) -> Non
 
 def draw(colours: dict[str, str]) -> Figure:
     """A column for each jam, a row for each loss."""
-    figure, panels = plt.subplots(3, 3, figsize=(8.6, 5.4), sharey=True)
-    for column, (name, experts) in enumerate(JAMS.items()):
-        for axes, values, seen in zip(panels[:, column], *counts(experts), strict=True):
+    figure, panels = plt.subplots(3, 3, figsize=(8.6, 5.8), sharey=True)
+    for column, (name, found) in enumerate(COUNTS.items()):
+        for axes, values, seen in zip(panels[:, column], *found, strict=True):
             bars(axes, values, seen, colours)
         panels[0, column].set_title(name, fontsize=11, pad=8)
     for axes, label in zip(panels[:, 0], (
@@ -89,6 +95,8 @@ def draw(colours: dict[str, str]) -> Figure:
             "communication loss:\ntokens received"),
             strict=True):
         axes.set_ylabel(label)
+    for axes, place in zip(panels[:, 1], ("expert", "device", "device"), strict=True):
+        axes.set_xlabel(place, fontsize=9, labelpad=1)
     figure.suptitle(FINDING, x=0.01, ha="left", fontsize=12.5, fontweight="bold")
     return figure
 

@@ -55,6 +55,7 @@ def draw_ours(axes: Axes, rows: dict[str, list[float]], colours: dict[str, str]
     for place, (name, (value, low, high)) in enumerate(rows.items()):
         axes.barh(-place, value, 0.5, color=colours.get(name, colours["after"]))
         axes.plot([low, high], [-place] * 2, color=colours["ink"], linewidth=1.2)
+        axes.text(high + 2, -place, f"{value:.0f}", va="center", fontsize=9)
     axes.set(yticks=[-place for place in range(len(rows))], xlim=(0, 100),
              yticklabels=[NAMES.get(name, name) for name in rows],
              xlabel="tasks about lists, greedy pass@1 in %\n"
