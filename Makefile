@@ -8,7 +8,7 @@ PIP := $(RUN) -m pip install -q --disable-pip-version-check
 NB := notebooks/[0-9]*
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lab notebooks handout book bench packages clean
+.PHONY: help demo test lab notebooks handout book pdf look bench packages clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##/\1 /p' Makefile | awk '{ n = $$1; $$1 = ""; \
@@ -35,6 +35,14 @@ book: $(VENV)/.book book/_static/vendor  ## the website, in _build/html
 	@$(RUN) book/write.py
 	@$(RUN) $(VENV)/bin/jupyter-book build . -W --keep-going -q \
 	    --config book/_config.yml --toc book/_toc.yml $(ARGS)
+
+look: $(VENV)/.tests  ## every page and JupyterLab in Chromium, screenshots in runs/look
+	@$(MAKE) --no-print-directory book ARGS=
+	@SITE=_build/html $(RUN) -m pytest tests/book $(ARGS); status=$$?; \
+	    echo "Every page, side by side: runs/look/index.html"; exit $$status
+
+pdf: book  ## the website on paper, _build/minicoder.pdf (needs Chromium)
+	@$(RUN) book/pdf.py
 
 bench: $(VENV)/.tests  ## speed and memory of the model, beside transformers
 	@$(RUN) benchmarks/speed.py $(ARGS)

@@ -18,6 +18,13 @@ import torch  # noqa: E402  after the thread count
 torch.set_num_threads(1)  # small tensors, shared machines: more threads are slower
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """The notebooks' tests are timed for the website."""
+    import timings
+
+    timings.pytest_configure(config)
+
+
 GANGS: dict = {}
 
 

@@ -1,8 +1,8 @@
 """What GRPO maximises: advantages within a group and the clipped gain, as published.
 
 Sources: DeepSeekMath (arXiv 2402.03300) §4.1, DeepSeek-V2 eq. 32-34, Dr. GRPO (arXiv
-2503.20783), DAPO (arXiv 2503.14476). Letters: P prompts, G answers per prompt, S steps
-of an answer, B = P * G rows, T tokens.
+2503.20783), DAPO (arXiv 2503.14476) §3.1, §3.2, §3.3. Letters: P prompts, G answers per
+prompt, S steps of an answer, B = P * G rows, T tokens.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ RECIPES = {
 
 def advantages(rewards: Float[Tensor, "P G"], spread: bool = True
                ) -> Float[Tensor, "P G"]:
-    """(r - mean) / std within each group; population std, which one is unverified.
+    """(r - mean) / std within each group (DeepSeek-V2 eq. 34).
 
-    Rewards [1, 0, 0, 1] give [1, -1, -1, 1]. A group of equal rewards gives zeros, and
+    Population std; which one is unverified. Rewards [1, 0, 0, 1] give [1, -1, -1, 1]. A group of equal rewards gives zeros, and
     so does NaN: an answer that could not be judged takes no part.
     """
     return step_values(rewards.unsqueeze(-1), spread).squeeze(-1)
@@ -86,7 +86,10 @@ def overlong_penalty(lengths: Int[Tensor, "*any"], limit: int, cache: int
 
 
 def k3(log_ratio: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
-    """x - ln x - 1 with x = pi_ref / pi: an estimate of KL, never negative (eq. 4)."""
+    """x - ln x - 1 with x = pi_ref / pi: an estimate of KL, never negative.
+
+    DeepSeekMath eq. 4; DeepSeek-V2 eq. 33.
+    """
     return log_ratio.expm1() - log_ratio  # exact near 0, where exp() - 1 is rounding
 
 
@@ -106,7 +109,10 @@ def token_weights(lengths: Int[Tensor, " B"], objective: Objective, limit: int
 
 def of_whole_answers(mask: Bool[Tensor, "B T"], *parts: Float[Tensor, "B T"]
                      ) -> tuple[Bool[Tensor, "B 1"], tuple[Float[Tensor, "B 1"], ...]]:
-    """Each answer as a single token: its log-probability is the sum of theirs."""
+    """Each answer as a single token, whose log-probability is the sum of theirs.
+
+    With it the objective is that of DeepSeek-V2 eq. 32.
+    """
     return mask.any(1, True), tuple((part * mask).sum(1, True) for part in parts)
 
 

@@ -1,9 +1,9 @@
 """The road to MLA: attention whose keys and values are shared by groups of heads.
 
-Source: arXiv 1706.03762 (MHA), 1911.02150 (MQA), 2305.13245 (GQA); DeepSeek-V2 table 1
-counts their caches. Letters: B batch, T query position, S key position, D hidden, H
-query head, G group, V width of a head's values, QK of its queries and keys, W numbers
-cached per token.
+Source: arXiv 1706.03762 (MHA; DeepSeek-V2 eq. 1-8), 1911.02150 (MQA), 2305.13245 (GQA);
+DeepSeek-V2 table 1 counts their caches. Letters: B batch, T query position, S key
+position, D hidden, H query head, G group, V width of a head's values, QK of its queries
+and keys, W numbers cached per token.
 """
 
 from __future__ import annotations

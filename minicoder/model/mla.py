@@ -1,8 +1,8 @@
 """Multi-head Latent Attention: cache one latent and one rotary key for all heads.
 
-Source: DeepSeek-V2 §2.1 and appendix C (eq. 37-47). Letters: B batch, T query position,
-S key position, D hidden, H head, N content (nope) width, R rotary width, QK both, L
-latent, LR the two that are cached, V value width.
+Source: DeepSeek-V2 §2.1 (eq. 9-19) and appendix C (eq. 37-47). Letters: B batch, T
+query position, S key position, D hidden, H head, N content (nope) width, R rotary
+width, QK both, L latent, LR the two that are cached, V value width.
 """
 
 from __future__ import annotations
@@ -47,7 +47,10 @@ class MLA(nn.Module):
 
     def queries(self, x: Float[Tensor, "B T D"], rope: Rope
                 ) -> tuple[Float[Tensor, "B H T N"], Float[Tensor, "B H T R"]]:
-        """q^C = W^UQ c^Q and q^R = RoPE(W^QR c^Q), with c^Q = h when uncompressed."""
+        """q^C = W^UQ c^Q and q^R = RoPE(W^QR c^Q), with c^Q = h when uncompressed.
+
+        Eq. 37-40.
+        """
         if self.config.q_lora_rank is None:
             q = self.q_proj(x)
         else:
@@ -59,7 +62,10 @@ class MLA(nn.Module):
 
     def to_cache(self, x: Float[Tensor, "B T D"], rope: Rope
                  ) -> Float[Tensor, "B T LR"]:
-        """[c^KV = norm(W^DKV h) ; k^R = RoPE(W^KR h)]: all that is ever cached."""
+        """[c^KV = norm(W^DKV h) ; k^R = RoPE(W^KR h)]: all that is ever cached.
+
+        Eq. 41 and 43.
+        """
         content, rotary = self.kv_a_proj_with_mqa(x).split(
             [self.config.kv_lora_rank, self.config.qk_rope_head_dim], dim=-1)
         return torch.cat((self.kv_a_layernorm(content), rotate(rotary, rope)), dim=-1)
@@ -86,7 +92,7 @@ class MLA(nn.Module):
     def expanded(self, x: Float[Tensor, "B T D"], cached: Float[Tensor, "B S LR"],
                  rope: Rope, mask: Bool[Tensor, "B T S"] | None = None
                  ) -> Float[Tensor, "B T D"]:
-        """Attend after giving every head its own keys and values (eq. 42-46).
+        """Attend after giving every head its own keys and values (eq. 42-47).
 
         `cached` already holds these T tokens at its end.
         """

@@ -1,6 +1,6 @@
 """DeepSeekMoE: many fine experts, a few of them shared by every token.
 
-Source: DeepSeek-V2 §2.2 (eq. 20-25), DeepSeekMoE §3. Letters: M tokens, D hidden,
+Source: DeepSeek-V2 §2.2 (eq. 20-22), DeepSeekMoE §3. Letters: M tokens, D hidden,
 E experts, K chosen experts per token, I width of an expert.
 """
 
@@ -46,7 +46,7 @@ Drop = Callable[[Routing, int], Routing]
 
 
 class Router(nn.Module):
-    """Softmax over all experts, then the best K; weights are not renormalised."""
+    """Softmax over all experts, then the best K, not renormalised (eq. 21-22)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

@@ -1,0 +1,86 @@
+"""All figures on one page, with what draws each and the pages that show it.
+
+Nothing is written here by hand: pictures and scripts come from the file system, the
+description from the SVG, and the places from the pages' own text.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+from book import address
+
+ROOT = Path(__file__).parents[2]
+SVG = "{http://www.w3.org/2000/svg}"
+HEAD = """# All figures
+
+Every figure of the course and of this site: those of the lessons first, in their order.
+The title of a figure is its finding. One script draws it, light and dark, from the
+library itself or from a file of `benchmarks/results`; change an idea, run its command,
+and see whether the sentence still holds.
+"""
+
+
+def scripts() -> list[Path]:
+    """The scripts of figures/."""
+    return sorted((ROOT / "figures").glob("[!_]*.py"))
+
+
+def places() -> dict[str, list[str]]:
+    """{figure: the pages that show it}, lessons first; the README counts as a page."""
+    pages = [*sorted((ROOT / "notebooks").glob("[0-9]*.py")),
+             *sorted((ROOT / "book").glob("*.md")), ROOT / "README.md"]
+    found: dict[str, list[str]] = {path.stem: [] for path in scripts()}
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        for name in dict.fromkeys(re.findall(r"figures/(\w+)-light\.svg", text)):
+            found.setdefault(name, []).append(page.relative_to(ROOT).as_posix())
+    return found
+
+
+def link(page: str) -> str:
+    """A page of the site, by a word for it."""
+    name = Path(page).stem
+    if page.startswith("notebooks/"):
+        return f"[lesson {name[:2]}](../../notebooks/{name}.ipynb)"
+    if page.startswith("book/"):
+        return f"[{name.replace('_', ' ')}](../{name}.md)"
+    return f"[{name}]({address.read().file(page)})"
+
+
+def words(name: str) -> tuple[str, str]:
+    """A figure's title and description, as they stand in its SVG."""
+    root = ET.parse(ROOT / f"figures/{name}-light.svg").getroot()
+    title, alt = (" ".join((root.findtext(f"{SVG}{tag}") or "").split())
+                  for tag in ("title", "desc"))
+    return title, alt
+
+
+def entry(path: Path, shown: list[str]) -> str:
+    """One figure: its name, its two pictures, what makes it and where it is used."""
+    alt = re.sub(r"([\[\]\\`*_<>$^~{}])", r"\\\1", words(path.stem)[1])
+    doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    said = " ".join(doc.split("\n\n")[0].split())
+    pictures = " ".join(
+        f"![{alt}](../../figures/{path.stem}-{mode}.svg){{.only-{mode}}}"
+        for mode in ("light", "dark"))
+    used = f"; shown in {', '.join(map(link, shown))}" if shown else ""
+    at = address.read().file(f"figures/{path.name}")
+    return (f"## {path.stem}\n\n{said}\n\n{pictures}\n\n"
+            f"`python figures/{path.name}` ([script]({at})){used}.\n")
+
+
+def pages() -> dict[str, str]:
+    """The page `gallery`."""
+    shown = places()
+
+    def by_lesson(path: Path) -> tuple[bool, str, str]:
+        first = (shown[path.stem] or ["~"])[0]
+        return not first.startswith("notebooks/"), first, path.stem
+
+    order = sorted(scripts(), key=by_lesson)
+    return {"gallery": "\n".join([HEAD, *(
+        entry(path, shown[path.stem]) for path in order)])}
