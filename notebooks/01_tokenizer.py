@@ -107,8 +107,8 @@ assert sorted(alphabet()) == list(range(256))
 # | rule | isolates | why |
 # |---|---|---|
 # | line breaks | each `\n` and `\r` | a line is the unit of code |
-# | letters | letters, with *one* space before them | `·return` is a word |
-# | punctuation | a run of it, with one space before it | `·+=`, `(':` |
+# | letters | letters, with *one* space or tab before them | `·return` is a word |
+# | punctuation | a run of it, with one space or tab before it | `·+=`, `(':` |
 # | white space | what stands at the end of a piece | indentation of an empty line |
 # | Chinese, Japanese, Korean | a run of such characters | no spaces between words |
 # | digits | each alone | 1999 is always 1, 9, 9, 9 |
@@ -147,7 +147,8 @@ assert "".join(words(LINE)) == LINE
 # The library joins the rules to one expression, `PATTERN`, because tiktoken takes one.
 # Is that the same? We ask the text that this lesson learns from: about 1 MB of Python's
 # own standard library, drawn by a fixed seed. What it holds depends on your Python.
-# Files that are lists of characters and no programs are left out; section 5 says why.
+# Files that are lists of characters and no programs are left out, since a single one
+# of them among the held-out files could decide a mean.
 
 # %% tags=["nbval-ignore-output"]
 from minicoder.data.sources import read
@@ -197,7 +198,9 @@ for text in ("hello世界", "Prüfer – x½", "def f(x):\n\n\treturn\n", "2024-
 #
 # **Byte-pair encoding (BPE)** (arXiv 1508.07909) has one step, done again and again:
 # *count all pairs of neighbours, and make the most frequent pair a new token.* Ties go
-# to the smaller pair of ids. Here is one word of ten letters: `barbarabar`.
+# to the smaller pair of ids. The library's `merge` replaces one pair, from left to
+# right: `merge([1, 2, 3, 1, 2], (1, 2), 4)` is `[4, 3, 4]`. Here is one word of ten
+# letters: `barbarabar`.
 #
 # **Predict.** Which pairs occur three times? Which is merged first, and how many tokens
 # are left after that merge, and after the next?
@@ -472,24 +475,20 @@ texts = {"Python": held_out, "English": english[1::2], "C": of_package("numpy", 
 sizes = (261, 512, 1024, 2048, 4096)
 packed = {name: [bytes_per_token(smaller(size), some) for size in sizes]
           for name, some in texts.items()}
+assert Tokenizer.train(learn, 1024).tokens == smaller(1024).tokens
+assert all(row == sorted(row) and row[0] == 1 for row in packed.values())
+order = sorted(packed, key=lambda name: -packed[name][-1])
+assert {*order[:2]} == {"Python", "English"} and order[-1] == "C"
+assert all(row[-1] < 1.25 * row[-2] for row in packed.values())  # far from twice
+assert not any("pydoc_data" in path for path in paths)  # there the reference lies
+
+# %% tags=["nbval-ignore-output"]
 print("tokens     ", *(f"{size:5}" for size in sizes))
 for name, values in packed.items():
     print(f"{name:<11}", *(f"{value:5.2f}" for value in values))
 print("the last doubling adds", ", ".join(
     f"{name} {row[-1] / row[-2] - 1:.0%}" for name, row in packed.items()))
 print(f"131,072 tokens of Python: {packed['Python'][-1] * 131_072 / 1e3:.0f} KB")
-table = bytes_per_token(tokenizer, read(
-    [one for one in stdlib_files() if one.path == TABLES[1]], lambda left_out: None))
-print(f"{TABLES[1]}, a table of characters: {table:.2f}")
-assert Tokenizer.train(learn, 1024).tokens == smaller(1024).tokens
-assert all(row == sorted(row) and row[0] == 1 for row in packed.values())
-order = sorted(packed, key=lambda name: -packed[name][-1])
-assert {*order[:2]} == {"Python", "English"} and order[-1] == "C"
-assert all(row[-1] < 1.25 * row[-2] for row in packed.values())  # far from twice
-assert 0 < table < 0.7 * packed["Python"][-1]
-assert not any("pydoc_data" in path for path in paths)  # there the reference lies
-
-# %% tags=["nbval-ignore-output"]
 figure, axes = plt.subplots(figsize=(6.4, 3.4))
 for (name, values), (ink, line) in zip(packed.items(), (
         ("code", "-"), ("text", "-"), ("sft", "--"), ("grpo", "--"), ("math", ":")),
@@ -508,9 +507,7 @@ plt.show()
 # much of Python is English words: names, comments and docstrings. C shares least with
 # it. Which of the two leads is a matter of the files drawn (try other seeds in section
 # 2), for the number has two causes, the vocabulary *and the text*: prose has long words
-# and few brackets. A table of characters gets about half of what programs get, and one
-# among the held-out files could decide their mean, which is why none is. So judge
-# vocabularies on the *same* text, as the next cell does.
+# and few brackets. So judge vocabularies on the *same* text, as the next cell does.
 #
 # The last doubling adds little more than a tenth. It also doubles the rows of the
 # model's first and last matrix, so a small model should have a small vocabulary.

@@ -17,8 +17,7 @@
 #
 # - **You will be able to** *shuffle* a text for infilling and write the prompt that
 #   fits; *measure* what infilling brings and what it costs, by two kinds of scores;
-#   *recognise* four wrong prompts and one way of packing
-#   that can quietly spoil it.
+#   *recognise* four wrong prompts, and a way of packing that can quietly spoil it.
 # - **You need first:** lesson 00; the word *token* from lesson 01.
 # - **Time:** about half a minute on one quiet CPU core; 30 minutes to read, 30 minutes
 #   for the exercises.
@@ -68,9 +67,9 @@ colours = use_style()
 # name `key` from the line *behind*. Whoever sees the first line alone can only guess
 # the name.
 #
-# Here is a small world of such functions: eight heads with their bodies, and 32 names.
-# A quarter of the combinations is held out: no training text has them. So who writes
-# them right has not learnt them by heart.
+# Here is a small world of such functions: eight *heads* (first lines) with their
+# bodies, and 32 names. A quarter of the combinations is held out: no training text has
+# them. So who writes them right has not learnt them by heart.
 #
 # **Predict.** A guess among $n$ equally likely things costs $\log_2 n$ bits. How many
 # bits does a training function cost at least? How many does its middle line cost, for a
@@ -240,6 +239,9 @@ print(f"cut at lines, {one:.0%} of the middles are one line, "
 # is training, not waste. From here on we cut at lines, as the library's packing does,
 # since single lines are what the benchmark asks for.
 #
+# **Change one thing.** Write a short function of your own into `TEXT` and run both
+# cells again: the `assert` tells whether 400 shuffles give it back whole.
+#
 # ### Exercise 1 · split and shuffle (easy, important, 5 minutes)
 #
 # `hint("fim.psm")` helps, more with every call.
@@ -306,7 +308,7 @@ def twin(rate, seed=0):
     def step_loss(step):
         chosen = random.Random(step).choices(known, k=32)
         draw = np.random.default_rng(step)
-        tokens, targets = answer_batch(
+        tokens, targets = answer_batch(  # pairs (prompt, answer): answers are learnt
             [([tokenizer.bos], training_text(f, rate, draw)) for f in chosen], CPU)
         return token_losses(model, tokens, targets).mean(), {}
 
@@ -394,14 +396,18 @@ plt.show()
 # in its own language: fill a hole that has nothing before it and nothing behind?
 
 # %% tags=["nbval-ignore-output"]
-with torch.no_grad():
-    for rate in RATES[:2]:
-        first = twins[rate](torch.tensor([[tokenizer.bos]]))[0, -1].softmax(-1)
-        coin = -math.log2(1 - first[tokenizer.fim_begin].item())
-        print(f"rate {rate}: {cost[rate]:.2f} bits, of which {coin:.2f} say that the "
-              f"text is not shuffled; the rest is {cost[rate] - coin:.2f}, "
-              f"the floor {FLOOR:.2f}")
-        assert abs(coin - 2 * rate) < 0.3 and cost[rate] - coin < FLOOR + 0.8
+@torch.no_grad()
+def coin(model):
+    """Bits that a first token costs for not being the *begin* token."""
+    first = model(torch.tensor([[tokenizer.bos]]))[0, -1].softmax(-1)
+    return -math.log2(1 - first[tokenizer.fim_begin].item())
+
+
+for rate in RATES[:2]:
+    said = coin(twins[rate])
+    print(f"rate {rate}: {cost[rate]:.2f} bits = {said:.2f} to say 'not shuffled' "
+          f"+ {cost[rate] - said:.2f} for the rest; the floor is {FLOOR:.2f}")
+    assert abs(said - 2 * rate) < 0.3 and cost[rate] - said < FLOOR + 0.8
 nothing = infill_prompt("", "", tokenizer)  # a hole with nothing on either side
 asked = bits(twins[1.0], [(nothing, answer) for _, answer in left_to_right])
 print(f"rate 1.0: {cost[1.0]:.2f} bits behind BOS, {asked:.2f} behind an empty FIM "
@@ -421,7 +427,8 @@ assert asked < FLOOR + 2 < cost[1.0]
 # Bavarian et al. found over a wide range of sizes that much FIM does not harm writing
 # from left to right (their abstract). Our rows say where a price would show.
 #
-# **Change one thing.** Train `twin(0.9)`. What should the coin cost?
+# **Change one thing.** Predict how many bits `coin(twin(0.9))` is, then train it (some
+# ten seconds).
 #
 # ## 4. Two ways of scoring
 #
@@ -470,6 +477,9 @@ for answer in (WANTED, "key = a * b", "\n    key = a * b\n    return key\n",
 # match is strict about meaning and lenient about stopping. It needs no program to run,
 # which is why it can be asked for any line of any language.
 #
+# **Change one thing.** Add two answers: one that is a right program and counts as
+# wrong, and one that can never run and counts as right.
+#
 # ### Exercise 2 · exact match (easy, important, 5 minutes)
 
 # %% tags=["nbval-ignore-output"]
@@ -498,9 +508,9 @@ check("fim.exact", exact)
 # No error is raised when a prompt differs from the training texts. Here are bugs of
 # real projects, tried on our model with rate 0.5:
 #
-# - **hole and end exchanged**: *hole* sounds like the place to write. So stands it in
-#   the settings for deepseek-coder of an issue of llm-ls (92), and pull request 24 of
-#   LLM-Workshop corrects it in a script for fine-tuning;
+# - **hole and end exchanged**: *hole* sounds like the place to write. An issue of
+#   llm-ls (92) shows such settings for deepseek-coder, and pull request 24 of
+#   LLM-Workshop corrects a script for fine-tuning;
 # - **a second BOS** before the suffix (llama.cpp, issue 3503, for another model);
 # - **special tokens as text**: a tokenizer that rightly does not trust text turns them
 #   into many ordinary tokens;
@@ -577,6 +587,9 @@ for order in ("psm", "spm"):
 # compares it with *MSP*, masked span prediction, another objective, which PSM at 50 %
 # beats. It has no row for SPM.
 #
+# **Change one thing.** Make the suffix twice as long. Which of the numbers above
+# double?
+#
 # ### Exercise 3 · tokens to read after a key (medium, 5 minutes)
 
 # %% tags=["nbval-ignore-output"]
@@ -608,13 +621,13 @@ check("fim.fresh", fresh)
 # "document level", pre-packing). Then a border between two rows may fall into a
 # shuffled document.
 #
-# **Predict.** A row begins behind the *end* token of such a document. What does the
-# model see of its prefix and suffix?
+# **Predict.** A row begins somewhere inside such a document. Which of its three pieces
+# may be missing?
 #
 # The library's packer has both ways. `unit="document"` is the paper's. `unit="piece"`
 # first cuts documents, at ends of lines, into pieces that fit a row, and then shuffles
 # pieces; Bavarian et al. (§3) call this *context-level* FIM. We pack files of one to
-# nine functions at rate 0.5.
+# nine functions at rate 0.5. Here is a row of the paper's way:
 
 # %%
 from minicoder.data.mixture import Mixture
@@ -640,6 +653,18 @@ def packed_rows(unit, length, count):
         return [row for row, _ in islice(rows, count)]
 
 
+row = next(row for row in packed_rows("document", 64, 50)
+           if t.fim_end in row and t.fim_begin not in row[:row.index(t.fim_end)])
+print(tokenizer.decode(row[:row.index(t.eos) + 1]))
+
+# %% [markdown]
+# **Explain.** The row begins in a suffix; the prefix stands in the row before, where
+# the model cannot look. Had it begun behind the *end* token, both would be missing.
+#
+# **Predict.** A function has about 20 tokens, so a file has 20 to 200. Of ten FIM texts
+# that begin in a row, how many does its end cut, in rows of 64, of 128, of 512 tokens?
+
+# %%
 def whole_and_cut(rows):
     """FIM texts that lie in one row, and those that a border cuts."""
     specials = [t.fim_begin, t.fim_hole, t.fim_end, t.eos]
@@ -657,10 +682,6 @@ for length in (64, 128, 512):
         whole, broken = whole_and_cut(rows)
         print(f"rows of {length:>3}, unit {unit:<9} {whole:>3} whole, {broken:>2} cut")
         assert unit == "document" or broken == 0
-row = next(row for row in packed_rows("document", 64, 50)
-           if t.fim_end in row and t.fim_begin not in row[:row.index(t.fim_end)])
-print("\na row that begins inside one:")
-print(tokenizer.decode(row[:row.index(t.eos) + 1]))
 
 # %% [markdown]
 # **Explain.** The shorter the rows, the more is cut. A row that begins in a suffix
@@ -671,6 +692,8 @@ print(tokenizer.decode(row[:row.index(t.eos) + 1]))
 #
 # Large models have rows of thousands of tokens, and most files fit. There the paper's
 # order loses little. Our demo has rows of 128 tokens, so it shuffles pieces.
+#
+# **Change one thing.** Add rows of 2,048 tokens. What share is cut now?
 #
 # ### Exercise 4 · what a border cuts (medium, important, 8 minutes)
 

@@ -106,7 +106,8 @@ def shared_heads(layer, x, rope):
 
 # %%
 x = numbers(T, 24, seed=1)
-rope = rope_table(preset("toy", qk_rope_head_dim=WIDTH), 0, T, x)  # cos and sin
+# cosines and sines of the angles at positions 0 to T - 1, in the number type of x
+rope = rope_table(preset("toy", qk_rope_head_dim=WIDTH), 0, T, x)
 torch.testing.assert_close(turn(x[:, :6], rope), rotate(x[:, :6], rope))
 for name, groups in (("MHA", 4), ("GQA", 2), ("MQA", 1)):
     torch.manual_seed(groups)
@@ -128,20 +129,30 @@ for name, groups in (("MHA", 4), ("GQA", 2), ("MQA", 1)):
 # without a cache, and how many with one?
 
 # %%
+made = []  # how many rows of keys each call computes
+counter = layer.k_proj.register_forward_hook(
+    lambda _, given, keys: made.append(keys.shape[-2]))
+again = [layer(x[None, :t + 1], [part[:t + 1] for part in rope])[:, -1:]
+         for t in range(T)]  # without a cache: the whole text for each new token
+without = sum(made)
 cache, written = KVCache(x, layers=1, batch=1, width=layer.cache_width), []
 for t in range(T):
     now, angles = x[None, t:t + 1], [part[t:t + 1] for part in rope]
     cached = cache.append(0, layer.to_cache(now, angles))  # one new row
     written.append(layer.expanded(now, cached, angles))
     cache.length += 1
-torch.testing.assert_close(torch.cat(written, 1), layer(x[None], rope),
+counter.remove()
+torch.testing.assert_close(torch.cat(written, 1), torch.cat(again, 1),
                            rtol=0, atol=1e-12)
-print(f"without a cache {sum(range(1, T + 1))} keys, with one {cache.length}; "
+print(f"without a cache {without} keys, with one {sum(made) - without}; "
       "the outputs are the same")
 
 # %% [markdown]
-# **Change one thing.** Take 100 tokens in your head: $100 \cdot 101 / 2$ keys against
-# 100. The cache turns a square into a line, and it pays with memory.
+# **Explain.** $1 + 2 + \dots + 8 = 36$ keys against 8. The cache turns a square into a
+# line, and it pays with memory.
+#
+# **Change one thing.** Set `T = 100` in the first cell of this section, and run its
+# three cells again. Which two numbers do you expect? (Then set it back to 8.)
 #
 # ## 2. Four caches: table 1 of DeepSeek-V2
 #
@@ -213,6 +224,9 @@ print(f"MHA without the factor for layers, 128,000 tokens: {one_layer / GiB:.1f}
 # service of V2 went further: weights in FP8, about 6 bits per cached number, §3.2.3.)
 # And each new token reads the whole cache once, so a small cache also makes writing
 # faster: lesson 13.
+#
+# **Change one thing.** Let each user have 4,096 tokens: write `2 * kept * 4096` for
+# `size`. Predict the users with MHA first, from the 480 GiB above.
 #
 # The last line is a **famous bug**. A published "from scratch" book told 7.8 GB for MHA
 # at 128K tokens. Its formula lacks the number of layers; the truth is 480 GiB. (Our
@@ -469,9 +483,9 @@ check("mla.split_query", split_query)
 #
 # ## 5. One scale for both parts
 #
-# A product of two random vectors of $n$ numbers has a spread of about $\sqrt n$. Scores
-# are divided by it, so that the softmax is neither flat nor a single peak. The joined
-# query has $128 + 64 = 192$ numbers, so MLA divides the *sum* by $\sqrt{192}$.
+# The dot product of two random vectors of $n$ numbers has a spread of about $\sqrt n$.
+# Scores are divided by it, so that the softmax is neither flat nor a single peak. The
+# joined query has $128 + 64 = 192$ numbers, so MLA divides the *sum* by $\sqrt{192}$.
 #
 # **Famous bug: two scales.** The code of the same book divides the content by
 # $\sqrt{128}$ and the rotary part by $\sqrt{64}$.
@@ -554,6 +568,9 @@ check("mla.score", score)
 # checkpoint has $W^{DKV}$ and $W^{KR}$ in one matrix, `kv_a_proj_with_mqa`: $L$ rows
 # for the latent, then $R$ rows for the rotary key (*mqa*, because all heads share it).
 # The norm divides by the root of the mean square and multiplies by learned weights.
+#
+# **Predict.** The latent has 16 numbers, the rotary key 8, and there are 4 heads. How
+# many numbers does each token leave?
 
 # %%
 from minicoder.model.mla import MLA, LatentCache
@@ -588,6 +605,9 @@ print(f"{T} tokens leave {tuple(rows(layer, x, rope).shape)}: {L} + {R} numbers 
 # %% [markdown]
 # Then each head makes its keys and values from these rows. `kv_b_proj` holds $W^{UK}$
 # and $W^{UV}$: for each head $N$ rows for the key, then $V$ rows for the value.
+#
+# **Predict.** In the code below, where do the heads meet the same numbers, and where
+# does each have its own?
 
 # %%
 g = 0.1 * 0.707 * math.log(40) + 1
@@ -611,6 +631,9 @@ torch.testing.assert_close(by_hand(layer, x, rope), right, rtol=0, atol=1e-12)
 print("our MLA is the library's, to 1e-12")
 
 # %% [markdown]
+# **Explain.** All heads read the same latents `c` and rotary keys `k_R`. The queries
+# and the rows `up` are each head's own.
+#
 # ### Two bugs that the first token cannot see
 #
 # **Rotate-half on interleaved pairs.** The checkpoint pairs neighbours: (0, 1), (2, 3).
@@ -823,6 +846,8 @@ print(f"cheaper up to {cheaper} new tokens; for very long caches {131_072 / 768:
 #
 # A whole small model with three layers writes six tokens, one at a time, through
 # `absorbed`. `LatentCache` is all that it remembers.
+#
+# **Predict.** How many numbers are that, with latents of 16 and rotary keys of 8?
 
 # %%
 from minicoder.model.transformer import MiniCoder
@@ -838,7 +863,7 @@ steps = [model.decode(text[:, t:t + 1], cache) for t in range(6)]
 torch.testing.assert_close(torch.cat(steps, 1), model(text), rtol=0, atol=1e-12)
 layers, batch, length, width = cache.buffer.shape
 print(f"{layers} layers, {batch} text, {length} tokens, "
-      f"{width} = {L} + {R} numbers each")
+      f"{width} = {L} + {R} numbers each: {cache.buffer.numel()} in all")
 print(f"MHA with {HEADS} heads of {V} would keep {2 * HEADS * V} of each token")
 
 # %% [markdown]

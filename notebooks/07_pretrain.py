@@ -255,7 +255,7 @@ print(f"{STEPS} steps by hand and by the library: the same losses and weights to
 
 # %% [markdown]
 # **Change one thing.** Let norms decay too (`decay=0.1` for all). Which assertion
-# notices first?
+# notices first? (For us: that of the losses, in the second step.)
 #
 # ## 3. The learning rate over a run
 #
@@ -484,7 +484,9 @@ for name, experts in JAMS.items():
 
 # %% [markdown]
 # **Explain.** Loads by hand and the library's gradients agree. The *values* hardly tell
-# anything, since all scores are alike here; the pushes do. Nobody sees all three jams:
+# anything, since all scores are alike here; the pushes do. (The communication loss is 1
+# when each token goes to all the $M$ devices that it may. In B and C some go to one.)
+# Nobody sees all three jams:
 #
 # ![Nine bar charts. Columns are three ways in which six tokens choose two of six
 # experts on three devices, rows are visits of experts, visits of devices, and tokens
@@ -497,6 +499,9 @@ for name, experts in JAMS.items():
 # leaves more freedom, because inside a device experts may differ. The 236B has the
 # factors 0.003 for experts, 0.05 for devices and 0.02 for wires (§3.1.2). Lite has
 # 0.001 for experts alone, with all experts of a layer on one device (appendix B).
+#
+# **Change one thing.** Add a line D to `JAMS` in which no loss pushes and the wires
+# carry less than in A. (Ours: `[[0, 1], [2, 3], [4, 5]] * 2`, with communication 0.50.)
 #
 # ## 6. The same jams, live
 #
@@ -553,7 +558,8 @@ for name, values in jam.items():
         f"| NTP {logs[name][-1]['ntp_loss']:.2f}, FIM {logs[name][-1]['fim_loss']:.2f}")
 assert all(all_three < 0.75 * none for all_three, none in zip(
     jam["all three"], jam["no loss"], strict=True))
-assert jam["all three"][1] < 1.5 < 2 < jam["expert"][1] < jam["no loss"][1]
+assert jam["all three"][1] < jam["expert"][1] < jam["no loss"][1]
+assert jam["all three"][1] < 1.5 < 2 < jam["no loss"][1]
 assert abs(logs["no loss"][-1]["language_loss"]
            - logs["all three"][-1]["language_loss"]) < 0.1
 
@@ -615,7 +621,7 @@ label_lines(axes, gap=0.1)
 plt.show()
 jams = {name: sum(line["max_over_mean"][-1] for line in logs[name][-10:]) / 10
         for name in RUNS}
-assert jams["all three"] < 1.9 < 2.6 < jams["no loss"] < 3.4
+assert jams["all three"] < 1.9 < 2.2 < jams["no loss"] < 3.4
 
 # %% [markdown]
 # ### What could go wrong: a factor that is silently 0
@@ -859,11 +865,12 @@ loop.train(model, step_loss, loop.Plan(12, 4e-3, 4, log_every=1), work, "train")
 save_file(model.state_dict(), work / "end.safetensors")
 print("this process did steps", done[0], "to", done[-1])
 '''
-(work / "script.py").write_text(SCRIPT)
 
 
+# %%
 def start(name, die=-1):
     """The script in a process of its own."""
+    (work / "script.py").write_text(SCRIPT)
     return subprocess.Popen([sys.executable, "script.py", name, str(die)], cwd=work,
                             stdout=subprocess.PIPE, text=True)
 
@@ -949,7 +956,8 @@ check("pretrain.snapshot", snapshot)
 # was, and the released code has ordinary norms and softmax. What it was, and what they
 # did at a spike, is unknown. So we do not explain it: we make a spike of our own.
 #
-# Phase A's model goes on, and in step 20 comes a broken file: nothing but z.
+# Phase A's model goes on at a quarter of the peak rate, held there (`floor=1.0`), and
+# in step 20 comes a broken file: nothing but z.
 #
 # **Predict.** The gradient's length is about 1 in other steps. Is it 2, 20 or 2,000
 # times as long here? And will one such step, clipped to length 1, ruin the model?
@@ -996,8 +1004,12 @@ plt.show()
 # **Explain.** Some 20 times as long, and it does no harm here, however it is treated:
 # the loss on text hardly moves. Clipped, the step is as long as any other. Not clipped,
 # it enters $m$ and $\sqrt v$ alike, and AdamW's step stays bounded, as in section 2. So
-# clipping and AdamW forgive *one* bad step. Many in a row, or a number that overflows,
-# are another matter, and not tried here.
+# clipping and AdamW forgive *one* bad step. A number that overflows is another matter,
+# and not tried here.
+#
+# **Change one thing.** Break all steps from 20 on (`step >= 20`), and look at the text
+# before step 23 instead of 21. The last assertion now counts more than one: how many?
+# (For us 4, and still no harm: by 0.005 nats at most.)
 #
 # The library can also leave such a step out (`--spike 10`: longer than ten times the
 # median of the last 64, once there are 16). The rule is ours. It notes the step in the

@@ -62,6 +62,9 @@ def _bare(answer: Answer) -> str:
                  _shuffle(FIM_BEGIN, "p", FIM_END, "s", FIM_HOLE, "m", EOS)),
         _mistake("EOS is missing: the model would never learn where a middle stops.",
                  _letters, _shuffle(*PSM[:-1])),
+        Rule("abcdefgh cut at 2 and 5 must be begin, ab, hole, fgh, end, cde, EOS, and "
+             "nothing else.", lambda answer: _letters(answer) == _letters(_plain),
+             _shuffle(FIM_BEGIN, "s", FIM_HOLE, "p", FIM_END, "m", EOS)),
         Rule("cut points come in any order: psm(text, 5, 2) is psm(text, 2, 5).",
              lambda answer: answer("abcdefgh", 5, 2) == _letters(answer),
              _shuffle(*PSM, cuts=tuple)),
@@ -107,10 +110,11 @@ def _line(text: str) -> str:
         Rule("empty lines before the line do not count: the *first* line is the first "
              "that is not empty.", _on(True, "\n\nx = 1\n", "    x = 1\n"),
              lambda answer, wanted: answer.split("\n")[0].strip() == wanted.strip()),
-        Rule("space inside a line counts, since it may stand in a string: x=1 is not "
-             "x = 1.", _on(False, "x=1\n", "x = 1\n"),
-             lambda answer, wanted: _line(answer).split() == wanted.split()
-             or _line(answer) == wanted.replace(" ", "").strip()),
+        Rule("space inside a line counts, since it may stand in a string: neither x=1 "
+             "nor x  =  1 is x = 1.",
+             lambda answer: not answer("x=1\n", "x = 1\n")
+             and not answer("x  =  1\n", "x = 1\n"),
+             lambda answer, wanted: _line(answer).split() == wanted.split()),
         Rule("x = 10 begins like x = 1 and is another line.",
              _on(False, "x = 10\n", "x = 1\n"),
              lambda answer, wanted: _line(answer).startswith(wanted.strip())),

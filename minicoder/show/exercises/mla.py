@@ -227,10 +227,16 @@ def _expanding(q: Tensor, r: Tensor, up: Tensor, cached: Tensor, scale: float) -
         _mistake("you divide by √(L + R): the folded query is longer, yet its score is "
                  "the same number. Keep `scale`.", _output, _head(width=2 / 6 ** 0.5)),
         _mistake("the scores are not scaled: use `scale`.", _output, _head(width=2.0)),
+        _mistake("`scale` reaches the content alone: it multiplies the sum of both "
+                 "parts.", _output, _head(rotary=2.0)),
+        _mistake("the softmax is missing between the scores and the sum of latents.",
+                 _output, _head(weigh=lambda s: s)),
         Rule("the result is not that of a head that makes keys and values of every "
              "token and takes the softmax of its scores (tried with V = 5 and V = 3).",
              lambda answer: all(_same(_output(answer, v), _output(_expanding, v))
-                                for v in (5, 3)), _head(weigh=lambda s: s)),
+                                for v in (5, 3)),
+             lambda q, r, up, *rest: _expanding(q, r, up[[*range(5), *range(-5, 0)]],
+                                                *rest)),
         Rule("the numbers are right, but keys or values of all tokens were made on the "
              "way. Fold W^UK into the query, and W^UV behind the sum.",
              _stays_latent, _expanding),

@@ -73,15 +73,17 @@ def _rate(first: int = 1, begin: int = 1, late: int = 0, since: int = 0,
                  "the first fall.", _at("steps", 69), _rate(since=1)),
         _mistake("the rate falls one step late: step 66 of 110 is at 60 % already.",
                  _at("steps", 66), _rate(late=1)),
-        Rule("with 110 steps, warm-up 10 and peak 1, steps 4, 9, 10, 35, 60 and 110 "
-             "must have 0.5, 1, 1, 0.868, 0.55 and 0.1 with a cosine; steps 4, 65, 66, "
-             "98 and 99 must have 0.5, 1, 0.316, 0.316 and 0.316² with steps.",
+        Rule("the cosine: with 110 steps, warm-up 10 and peak 1, steps 4, 9, 10, 35, "
+             "60 and 110 must have 0.5, 1, 1, 0.868, 0.55 and 0.1.",
              lambda answer: _same(
-                 [answer("cosine", s, 110, 1.0, 10) for s in (4, 9, 10, 35, 60, 110)]
-                 + [answer("steps", s, 110, 1.0, 10) for s in (4, 65, 66, 98, 99)],
-                 [0.5, 1, 1, 0.55 + 0.45 * 0.5**0.5, 0.55, 0.1,
-                  0.5, 1, 0.316, 0.316, 0.316**2]),
+                 [answer("cosine", s, 110, 1.0, 10) for s in (4, 9, 10, 35, 60, 110)],
+                 [0.5, 1, 1, 0.55 + 0.45 * 0.5**0.5, 0.55, 0.1]),
              _rate(wave=lambda x: 0.1 + 0.9 * (x if x in (0, 0.5) else x * x))),
+        Rule("the steps: with 110 steps, warm-up 10 and peak 1, steps 4, 65, 66, 98 "
+             "and 99 must have 0.5, 1, 0.316, 0.316 and 0.316² (not √0.1, not 0.1).",
+             lambda answer: _same(
+                 [answer("steps", s, 110, 1.0, 10) for s in (4, 65, 66, 98, 99)],
+                 [0.5, 1, 0.316, 0.316, 0.316**2]), _rate(fall=0.1**0.5)),
         Rule("with 44 steps, warm-up 4 and peak 2, step 24 must have 1.1 with a cosine "
              "and step 40 must have 2 * 0.316² with steps: use every argument.",
              lambda answer: _same([answer(*x, 44, 2.0, 4) for x in (
@@ -104,32 +106,14 @@ def rate(kind: str, step: int, steps: int, peak: float, warmup: int) -> float:
     return peak * (0.1 + 0.9 * (1 + math.cos(math.pi * done)) / 2)
 
 
-def _refuses(value: Any = ...) -> Answer:
-    """Whether an answer raises for this factor; without one, for its absence.
-
-    Giving back nothing is silent; that a stub does so, the first rule has told.
-    """
-    config = {} if value is ... else {"aux_loss_alpha": value}
-
-    def holds(answer: Answer) -> bool:
-        try:
-            answer(config)
-        except NotImplementedError:
-            return False
-        except Exception:  # whatever it raises, it is not silent
-            return True
-        return False
-    return holds
-
-
-def _gives(value: float | None) -> Answer:
-    """Whether an answer gives this back where the field is absent."""
-    def holds(answer: Answer) -> bool:
-        try:
-            return answer({}) == value
-        except NotImplementedError:  # so `judge` says of nothing
-            return value is None
-    return holds
+def _told(answer: Answer, **config: float | None) -> Any:
+    """What an answer gives for a config; `...` where it raises: that is not silent."""
+    try:
+        return answer(config)
+    except NotImplementedError:  # so `judge` says of nothing
+        return None
+    except Exception:
+        return ...
 
 
 @exercise(
@@ -139,21 +123,24 @@ def _gives(value: float | None) -> Answer:
              lambda answer: [answer({"aux_loss_alpha": x}) for x in (0.001, 0.003)]
              == [0.001, 0.003], lambda config: 0.001),
         Rule("no field, and the factor is silently 0: raise an error.",
-             lambda answer: _refuses()(answer) or not _gives(0.0)(answer),
+             lambda answer: _told(answer) != 0.0,
              lambda config: config.get("aux_loss_alpha", 0.0)),
         Rule("no field, and you give back None, or raise NotImplementedError, which "
              "here means \"not written\": raise another error, such as KeyError.",
-             lambda answer: _refuses()(answer) or not _gives(None)(answer),
+             lambda answer: _told(answer) is not None,
              lambda config: config.get("aux_loss_alpha")),
         Rule("no field, and you guess a factor: a guess is as silent as a 0.",
-             _refuses(), lambda config: config.get("aux_loss_alpha", 0.001)),
+             lambda answer: _told(answer) is ...,
+             lambda config: config.get("aux_loss_alpha", 0.001)),
         Rule("a 0 that is written down is somebody's decision: give it back.",
              lambda answer: answer({"aux_loss_alpha": 0.0}) == 0.0,
              lambda config: config["aux_loss_alpha"] or 1 / 0),
         Rule("null (None) is no decision: it must raise, not become 0.",
-             _refuses(None), lambda config: config["aux_loss_alpha"] or 0.0),
+             lambda answer: _told(answer, aux_loss_alpha=None) is ...,
+             lambda config: config["aux_loss_alpha"] or 0.0),
         Rule("-0.001 would *reward* an uneven load: refuse factors below 0.",
-             _refuses(-0.001), lambda config: float(config["aux_loss_alpha"])),
+             lambda answer: _told(answer, aux_loss_alpha=-0.001) is ...,
+             lambda config: float(config["aux_loss_alpha"])),
     ),
     hints=("`config[name]` raises where `config.get(name, 0.0)` is silent.",
            "None < 0 raises by itself."),
@@ -185,6 +172,9 @@ def _slope(answer: Answer) -> Tensor:
 @exercise(
     "pretrain.part_loss",
     rules=(
+        Rule("a part has one loss, not one for each of its tokens: add them up.",
+             lambda answer: torch.as_tensor(answer(torch.ones(3), [3, 1])).numel() == 1,
+             lambda losses, counts: losses / sum(counts)),
         _mistake("the parts add up to the *sum* of all losses: divide by the number of "
                  "tokens.", _summed, lambda losses, counts: losses.sum()),
         _mistake("the parts' means are added up: more parts would mean larger steps.",
@@ -251,6 +241,12 @@ def _saving(**changes: Answer) -> Answer:
     return lambda *given: {name: part(*given) for name, part in parts.items()}
 
 
+def _only(name: str) -> Answer:
+    """Resume with this part of an answer's snapshot and with the other parts right."""
+    return lambda answer: _resumed(
+        lambda *given: _saving()(*given) | {name: answer(*given)[name]})
+
+
 @exercise(
     "pretrain.snapshot",
     rules=(
@@ -261,23 +257,23 @@ def _saving(**changes: Answer) -> Answer:
              "get_state(): the generator itself moves on.", lambda answer: isinstance(
                  answer(2, *_fresh(1))["generator"], Tensor),
              _saving(generator=lambda *all_: all_[3])),
-        _mistake("step 2 is done twice: go on with the step after it.", _resumed,
+        _mistake("step 2 is done twice: go on with the step after it.", _only("step"),
                  _saving(step=lambda step, *_: step)),
         _mistake("state_dict() gives the weights themselves, and training changes them "
-                 "after you saved: make copies.", _resumed,
+                 "after you saved: make copies.", _only("model"),
                  _saving(model=lambda step, model, *_: model.state_dict())),
         _mistake("the optimizer's moments are still those that training changes: "
-                 "copy.deepcopy its state_dict() too.", _resumed,
+                 "copy.deepcopy its state_dict() too.", _only("optimizer"),
                  _saving(optimizer=lambda step, model, adam, _: adam.state_dict())),
         _mistake("the weights are right, yet Adam starts afresh: its moments are lost.",
-                 _resumed, _saving(optimizer=lambda step, model, adam, _:
-                                   adam.state_dict() | {"state": {}})),
+                 _only("optimizer"), _saving(optimizer=lambda step, model, adam, _:
+                                             adam.state_dict() | {"state": {}})),
         _mistake("the generator starts afresh, so the same data is drawn again: keep "
-                 "its get_state(), not its seed.", _resumed,
+                 "its get_state(), not its seed.", _only("generator"),
                  _saving(generator=lambda *all_: torch.Generator().manual_seed(
                      all_[3].initial_seed()).get_state())),
         _mistake("you kept the state of torch's own generator; the data are drawn from "
-                 "the one that you are given.", _resumed,
+                 "the one that you are given.", _only("generator"),
                  _saving(generator=lambda *_: torch.get_rng_state())),
         Rule("the weights after 6 steps must be the same to the bit.",
              lambda answer: torch.equal(_resumed(answer), _resumed(None)),

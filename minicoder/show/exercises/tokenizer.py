@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable
-from functools import cache
+from functools import cache, reduce
 from itertools import pairwise
 from typing import Any
 
@@ -76,7 +76,8 @@ def _across(words: list[list[int]], counts: list[int], new: int) -> Any:
                  _step([[1, 1, 1]], [1]), _merging(join=lambda ids, pair, new: merge(
                      ids[::-1], pair[::-1], new)[::-1])),
         Rule("with new = 9, the words [2, 3, 2, 3], [1, 2, 3] and [4] that occur 1, 2 "
-             "and 9 times become [9, 9], [1, 9] and [4].",
+             "and 9 times become [9, 9], [1, 9] and [4]: put `new` for both ids of "
+             "the pair, and go on behind them.",
              lambda answer: _step([[2, 3, 2, 3], [1, 2, 3], [4]], [1, 2, 9])(answer) ==
              ((2, 3), [[9, 9], [1, 9], [4]]),
              _merging(join=lambda ids, pair, new: merge(ids, pair, 256))),
@@ -117,6 +118,17 @@ def _encoding(choose: Answer, merges: int = 99) -> Answer:
     return answer
 
 
+def _joined(parts: list[bytes], pair: tuple[bytes, bytes]) -> list[bytes]:
+    """Parts with one pair joined wherever it stands, from the left."""
+    done: list[bytes] = []
+    for part in parts:
+        if done and (done[-1], part) == pair:
+            done[-1] += part
+        else:
+            done.append(part)
+    return done
+
+
 def _longest(word: bytes, ranks: Ranks) -> list[bytes]:
     known, parts = {a + b for a, b in ranks}, []
     while word:
@@ -128,6 +140,10 @@ def _longest(word: bytes, ranks: Ranks) -> list[bytes]:
 @exercise(
     "tokenizer.encode_word",
     rules=(
+        Rule("give a list of bytes back: b'abc' without merges is [b'a', b'b', b'c'].",
+             lambda answer: all(isinstance(token, bytes) for token in _word(b"xy")(
+                 answer)),
+             lambda word, ranks: [*word]),
         Rule("the tokens must join to the word again.",
              lambda answer: b"".join(_word(b"abcab")(answer)) == b"abcab",
              lambda word, ranks: [word[:-1]]),
@@ -139,6 +155,11 @@ def _longest(word: bytes, ranks: Ranks) -> list[bytes]:
                  _word(b"abc"), _longest),
         _mistake("you stop after one merge: abab is one token, by way of ab, ab.",
                  _word(b"abab"), _encoding(min, merges=1)),
+        _mistake("the dictionary may hold its merges in any order: what counts is the "
+                 "rank, its value.", lambda answer: list(
+                     answer(b"abcd", dict(reversed(RANKS.items())))),
+                 lambda word, ranks: reduce(_joined, ranks, _encoding(min, 0)(
+                     word, ranks))),
         Rule("abcd is one token, by way of bc and bcd; ababab is abab, ab, because "
              "equal ranks go from the left.",
              lambda answer: _word(b"abcd")(answer) == [b"abcd"] and

@@ -14,16 +14,18 @@ BitsPerByte = Callable[[float, int, int], float]
 def _unlike(factor: float) -> Callable[[BitsPerByte], bool]:
     """Hold unless the answer is `factor` times the true 2 · 100 / 300 / ln 2."""
     true = 2 * 100 / 300 / math.log(2)
-    return lambda answer: not math.isclose(answer(2.0, 100, 300), factor * true)
+    return lambda answer: not math.isclose(
+        answer(2.0, 100, 300), factor * true, rel_tol=1e-5)
 
 
 @exercise(
     "tour.bits_per_byte",
     rules=(
-        Rule("the value is ln 2 = 0.693 times too small: the loss is in nats, and a "
-             "bit is ln 2 nats.",
+        Rule("the value is 0.69 of what it should be, which is ln 2: the loss is in "
+             "nats, and a bit is ln 2 nats.",
              _unlike(math.log(2)), lambda nll, tokens, size: nll * tokens / size),
-        Rule("the value is 0.48 times too small: divide by ln 2, do not multiply.",
+        Rule("the value is 0.48 of what it should be, which is ln 2 squared: divide by "
+             "ln 2, do not multiply.",
              _unlike(math.log(2) ** 2),
              lambda nll, tokens, size: nll * tokens / size * math.log(2)),
         Rule("these are bits per token: the same text in fewer tokens would look "
@@ -33,11 +35,12 @@ def _unlike(factor: float) -> Callable[[BitsPerByte], bool]:
              _unlike(9.0), lambda nll, tokens, size: nll * size / tokens / math.log(2)),
         Rule("a model that guesses each byte at random (nll = ln 256, one token a "
              "byte) needs exactly 8 bits a byte; yours gives another number.",
-             lambda answer: math.isclose(answer(math.log(256), 50, 50), 8),
+             lambda answer: math.isclose(
+                 answer(math.log(256), 50, 50), 8, rel_tol=1e-5),
              lambda nll, tokens, size: 2 * 100 / 300 / math.log(2)),
         Rule("the value is rounded; leave rounding to the print.",
-             lambda answer: math.isclose(
-                 answer(1.7, 311, 1000), 1.7 * 311 / 1000 / math.log(2), rel_tol=1e-9),
+             lambda answer: math.isclose(  # torch's float32 is exact enough
+                 answer(1.7, 311, 1000), 1.7 * 311 / 1000 / math.log(2), rel_tol=1e-5),
              lambda nll, tokens, size: round(nll * tokens / size / math.log(2), 2)),
     ),
     hints=("The text costs nll nats for each token. How many nats is the whole text?",
@@ -55,8 +58,11 @@ def bits_per_byte(nll: float, tokens: int, size: int) -> float:
 Psm = Callable[[str, str, str], str]
 
 
+PARTS = ("PRE:\n", "SUF\n", "    MID\n")
+
+
 def _psm(answer: Psm) -> str:
-    return answer("PRE", "SUF", "MID")
+    return answer(*PARTS)
 
 
 def _order(text: str) -> list[int]:
@@ -66,6 +72,10 @@ def _order(text: str) -> list[int]:
 @exercise(
     "tour.psm",
     rules=(
+        Rule("this is no text: join the pieces to one string.",
+             lambda answer: isinstance(_psm(answer), str),
+             lambda prefix, suffix, middle: [
+                 FIM_BEGIN, prefix, FIM_HOLE, suffix, FIM_END, middle, EOS]),
         Rule("a part of the document got lost: prefix, suffix and middle must each "
              "stand in the text once.",
              lambda answer: all(_psm(answer).count(part) == 1
@@ -86,15 +96,24 @@ def _order(text: str) -> list[int]:
              lambda answer: _psm(answer).endswith(EOS),
              lambda prefix, suffix, middle:
                  FIM_BEGIN + prefix + FIM_HOLE + suffix + FIM_END + middle),
+        Rule("a special token is missing: begin before the prefix, hole behind it, end "
+             "behind the suffix.",
+             lambda answer: all(mark in _psm(answer)
+                                for mark in (FIM_BEGIN, FIM_HOLE, FIM_END)),
+             lambda prefix, suffix, middle: prefix + FIM_HOLE + suffix + FIM_END
+                 + middle + EOS),
         Rule("hole and end are exchanged: the hole stands where the middle was cut "
              "out, the end closes the suffix.",
              lambda answer: _psm(answer).find(FIM_HOLE) < _psm(answer).find(FIM_END),
              lambda prefix, suffix, middle:
                  FIM_BEGIN + prefix + FIM_END + suffix + FIM_HOLE + middle + EOS),
-        Rule("the order is right, yet something stands between the pieces: add "
-             "nothing, not even a space or a newline.",
-             lambda answer: _psm(answer) == (
-                 f"{FIM_BEGIN}PRE{FIM_HOLE}SUF{FIM_END}MID{EOS}"),
+        Rule("the white space of a piece got lost: it is part of the document.",
+             lambda answer: all(part in _psm(answer) for part in PARTS),
+             lambda prefix, suffix, middle: FIM_BEGIN + prefix.strip() + FIM_HOLE
+                 + suffix.strip() + FIM_END + middle.strip() + EOS),
+        Rule("the order is right, yet something stands before or between the pieces: "
+             "add nothing, not even a space or a newline.",
+             lambda answer: _psm(answer) == psm(*PARTS),
              lambda prefix, suffix, middle: "\n".join(
                  [FIM_BEGIN, prefix, FIM_HOLE, suffix, FIM_END, middle, EOS])),
     ),
@@ -154,6 +173,11 @@ def _no_guard(rewards: list[float]) -> list[float]:
         Rule("[1, 0, 0, 1] must give [1, -1, -1, 1].",
              lambda answer: _gives(answer, MIXED, [1.0, -1.0, -1.0, 1.0]),
              lambda rewards: [-x for x in _no_guard(rewards)]),
+        Rule("[1, 0, 0, 0] must give [1.732, -0.577, -0.577, -0.577]: the harder the "
+             "group, the more its one success counts. Is your divisor a constant?",
+             lambda answer: _gives(answer, [1.0, 0.0, 0.0, 0.0],
+                                   [1.732, -0.577, -0.577, -0.577]),
+             lambda rewards: [2 * gap for gap in _centred(rewards)]),
         Rule("a group whose rewards are all equal must give zeros: nobody was better "
              "than the others. Add a small number to the standard deviation.",
              lambda answer: _gives(answer, [1.0] * 4, [0.0] * 4),

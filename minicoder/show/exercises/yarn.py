@@ -114,6 +114,14 @@ _released = _on(*RELEASED)
                  "window · theta / 2π rotations.", _released,
                  _blend(lambda d, window, turns, base: d * math.log(window / turns) / (
                      2 * math.log(base)))),
+        _mistake("the low end is not floored: it is 10, from 10.47.", _released,
+                 _blend(first=lambda x: x)),
+        _mistake("the low end is rounded up to 11. It is floored, to 10.", _released,
+                 _blend(first=math.ceil)),
+        _mistake("the ramp asks about the *first* window: do not multiply it by s.",
+                 _released,
+                 lambda width, base, window, factor, *turns: _blend()(
+                     width, base, int(window * factor), factor, *turns)),
         Rule("the released models' rotations must come out: pair 11 is slowed from "
              "0.0421697 to 0.0390069, pair 16 from 0.01 to 0.0055.",
              lambda answer: _same(torch.as_tensor(_released(answer))[list(PAIRS)],
@@ -127,17 +135,17 @@ _released = _on(*RELEASED)
              lambda width, base, window, factor, fast=32, slow=1: _blend(
                  first=lambda x: math.floor(x) if x >= 0 else 1)(
                      width, base, window, factor, fast, slow)),
+        Rule("the high end is at most width − 1, as in the released code (tried with 8 "
+             "numbers, base 10 and a window of 1,000: m(1) is 8.8).",
+             lambda answer: _same(answer(8, 10.0, 1000, 4.0),
+                                  _blend()(8, 10.0, 1000, 4.0)),
+             _blend(top=math.inf)),
         Rule("use `base`, `fast` and `slow` as they are given (tried with base 500 and "
              "with 16 and 2 turns).",
              lambda answer: _same(answer(32, 500.0, 8192, 8.0, 16, 2),
                                   _blend()(32, 500.0, 8192, 8.0, 16, 2)),
              lambda width, base, window, factor, fast=32, slow=1: _blend()(
                  width, base, window, factor)),
-        Rule("the high end is at most width − 1, as in the released code (tried with 8 "
-             "numbers, base 10 and a window of 1,000: m(1) is 8.8).",
-             lambda answer: _same(answer(8, 10.0, 1000, 4.0),
-                                  _blend()(8, 10.0, 1000, 4.0)),
-             _blend(top=math.inf)),
     ),
     hints=("Pair m makes window · theta_m / 2π rotations; solve for m.",
            "low = floor(m for fast), high = ceil(m for slow), in 0 … width − 1.",
