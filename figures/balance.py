@@ -21,7 +21,7 @@ from minicoder.stages import read_json
 
 ROOT = Path(__file__).parents[1]
 INKS = {"no loss": ("bad", ":"), "experts": ("before", "--"),
-        "all three": ("good", "-")}
+        "all three": ("good", "-")}     # the runs, by the losses that they had
 WINDOW = 10     # steps of the running mean
 SEED, LAYER, FULL = "0", -1, 3.0    # what the map shows, and the load of full colour
 
@@ -89,7 +89,8 @@ def by_place(axes: Axes, found: dict, colours: dict[str, str]) -> None:
             axes.bar(x + shift, value - 1, 0.25, bottom=1, color=colours[ink])
             axes.text(x + shift, value + 0.03, f"{value:.1f}", ha="center", fontsize=9,
                       color=colours[ink])
-    axes.set(xticks=range(len(places)), ylim=(1, None))
+    axes.set(xticks=range(len(places)), ylim=(1, None),
+             xlabel=f"bars from left: {', '.join(INKS)}")
     axes.set_xticklabels(places)
     axes.set_title("busiest of each, after training", fontsize=10.5)
     axes.grid(axis="x", visible=False)

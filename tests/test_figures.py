@@ -99,7 +99,7 @@ def test_every_figure_is_shown_somewhere():
     page = gallery.pages()["gallery"]
     for name in NAMES:
         for mode in ("light", "dark"):
-            assert f"figures/{name}-{mode}.svg){{.only-{mode}}}" in page
+            assert f"figures/{name}-{mode}.svg\n:class: only-{mode}\n:alt: " in page
         assert f"`python figures/{name}.py`" in page
 
 

@@ -7,6 +7,7 @@ description from the SVG, and the places from the pages' own text.
 from __future__ import annotations
 
 import ast
+import json
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -51,25 +52,23 @@ def link(page: str) -> str:
     return f"[{name}]({address.read().file(page)})"
 
 
-def words(name: str) -> tuple[str, str]:
-    """A figure's title and description, as they stand in its SVG."""
+def alternative(name: str) -> str:
+    """A figure in words, as they stand in its SVG."""
     root = ET.parse(ROOT / f"figures/{name}-light.svg").getroot()
-    title, alt = (" ".join((root.findtext(f"{SVG}{tag}") or "").split())
-                  for tag in ("title", "desc"))
-    return title, alt
+    return " ".join((root.findtext(f"{SVG}desc") or "").split())
 
 
 def entry(path: Path, shown: list[str]) -> str:
     """One figure: its name, its two pictures, what makes it and where it is used."""
-    alt = re.sub(r"([\[\]\\`*_<>$^~{}])", r"\\\1", words(path.stem)[1])
+    alt = json.dumps(alternative(path.stem), ensure_ascii=False)
     doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     said = " ".join(doc.split("\n\n")[0].split())
-    pictures = " ".join(
-        f"![{alt}](../../figures/{path.stem}-{mode}.svg){{.only-{mode}}}"
-        for mode in ("light", "dark"))
+    pictures = "\n".join(
+        f"```{{image}} ../../figures/{path.stem}-{mode}.svg\n:class: only-{mode}\n"
+        f":alt: {alt}\n```" for mode in ("light", "dark"))
     used = f"; shown in {', '.join(map(link, shown))}" if shown else ""
     at = address.read().file(f"figures/{path.name}")
-    return (f"## {path.stem}\n\n{said}\n\n{pictures}\n\n"
+    return (f"## {path.stem}\n\n{said}\n\n:::{{container}}\n{pictures}\n:::\n\n"
             f"`python figures/{path.name}` ([script]({at})){used}.\n")
 
 
