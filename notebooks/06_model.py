@@ -19,7 +19,8 @@
 #   checkpoint by hand and say what is wrong with a broken one.
 # - **You need first:** lesson 04 (MLA) and lesson 05 (MoE). Both are used as boxes
 #   here.
-# - **Time:** about 10 seconds on one quiet CPU core, and 40 minutes for the exercises.
+# - **Time:** about 10 seconds on one quiet CPU core; 40 minutes to read, 40 minutes for
+#   the exercises.
 # - **Paper:** DeepSeek-V2 (arXiv 2405.04434), §2 architecture, §3.1.2 sizes of the
 #   236B, appendix B sizes of Lite. DeepSeek-Coder-V2 (arXiv 2406.11931), §3.2 and
 #   table 2.
@@ -205,7 +206,8 @@ print(f"gate and up confused: off by {swapped:.1f} times the largest output")
 #
 # **Change one thing.** Compare `swiglu(10 * x, gate, up, down)` with the output for
 # `x`, number by number. Which factors do you see? Which one factor would it be without
-# silu, for `((x @ gate.T) * (x @ up.T)) @ down.T`?
+# silu, for `((x @ gate.T) * (x @ up.T)) @ down.T`? (Sixteen different ones, some even
+# negative; without silu it is 100.)
 #
 # Both functions equal the library's modules to 1e-12. From here on we may use those.
 #
@@ -265,7 +267,8 @@ print("the loop by hand equals the library's model")
 # slowest in the first layer.
 #
 # **Change one thing.** Set `first_k_dense_replace=2` in `POCKET` and run this section
-# again. Has the model more parameters now, or fewer? Set it back after that.
+# again. Has the model more parameters now, or fewer? (Fewer, 247,840: the one dense
+# SwiGLU is smaller than nine experts.) Set it back after that.
 #
 # ## 3. Two checks before the first step
 #
@@ -542,7 +545,12 @@ plt.show()
 # %% [markdown]
 # **Explain.** From toy to 236B the same class changes its nature: the vocabulary
 # shrinks from 38 % to 0.4 %, and the routed experts grow from 43 % to 94.5 %.
-# (`ablation_1b` is dense: it has no experts.)
+# (`ablation_1b` is dense: it has no experts.) The 236B in one picture:
+#
+# ![Left, tokens go through the embedding, dense layer 0, layers 1 to 59, a norm and the
+# head. Middle, one block: to the sum x are added MLA of a norm of x, then MoE of a norm
+# of x. Right, the parameters by part: routed experts have nearly all of
+# them.](../figures/model-light.svg)
 #
 # **Predict.** Take the 236B and change only the number of routed experts. How fast does
 # the total grow, and how fast do the activated parameters?
@@ -591,6 +599,7 @@ frame_slider([draw_count(n) for n in COUNTS],
 #
 # **Change one thing.** Give it 4 shared experts (`n_shared_experts=4`). By how much
 # does the activated part grow, and why so much more than by 160 further routed experts?
+# (By 2.78 billion against 0.05: every token uses a shared expert.)
 #
 # ## 6. FLOPs: what a token costs
 #
@@ -655,8 +664,8 @@ for name in NAMES:
 # far less memory.
 #
 # **Change one thing.** At how many keys do the two parts meet if `num_attention_heads`
-# is 64? Use `preset("full_236b", num_attention_heads=64)`. Not at twice as many: the
-# matrices shrink as well.
+# is 64? Use `preset("full_236b", num_attention_heads=64)`. (At 13,590, not at twice as
+# many: the matrices shrink as well.)
 #
 # ## 7. The checkpoint: names, shapes, bytes
 #
@@ -800,7 +809,8 @@ print("read back: the same configuration and the same bits")
 # tables, and demands that `transformers` finds every tensor and no other.
 #
 # **Change one thing.** Save with `shard_bytes=50_000`. How many files are there, and
-# why is one of them larger than 50,000 bytes?
+# why are some of them larger than 50,000 bytes? (11. A tensor is never cut, and two
+# have 65,536 bytes; a header comes on top.)
 #
 # ## 8. The wrong checkpoint
 #

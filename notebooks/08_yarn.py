@@ -18,7 +18,7 @@
 #   ramp; *predict* what each of four ways breaks; *test* that a model has the second
 #   correction, mscale².
 # - **You need first:** lesson 04 (queries, keys, RoPE, one scale for both parts).
-# - **Time:** about a minute on one busy CPU core; 35 minutes to read, 30 minutes for
+# - **Time:** half a minute on one quiet CPU core; 35 minutes to read, 30 minutes for
 #   the exercises.
 # - **Paper:** DeepSeek-V2 (arXiv 2405.04434) §3.1.4; DeepSeek-Coder-V2
 #   (arXiv 2406.11931) §3.4; YaRN (arXiv 2309.00071) §3.
@@ -74,7 +74,8 @@ for m in range(4):
 # tell near from far.
 #
 # **Change one thing.** Put base 100 in place of 10,000. How many pairs make a whole
-# turn now, and which pair is left to tell position 0 from position 2,000?
+# turn now, and which one is left to tell position 0 from position 2,000? (All four
+# turn, and none is left: the slowest has come round ten times by then.)
 #
 # ## 2. What breaks beyond the window
 #
@@ -142,6 +143,7 @@ for name, angles in (("none", theta), ("linear", linear), ("NTK", ntk)):
 #
 # **Change one thing.** Ask for a factor of 2 alone:
 # `unseen(frequencies(extended(plain, 2, way="ntk")), 2)`. Why is it the same count?
+# (The power is made for the last pair. Those before it are slowed by less than $s$.)
 #
 # ### Exercise 1 · the base of NTK (easy, useful, 5 minutes)
 
@@ -176,6 +178,9 @@ check("yarn.ntk_base", ntk_base)
 #
 # $$ \theta'_m = \frac{\theta_m}{s}\,\rho_m + \theta_m (1 - \rho_m), \qquad
 # \rho_m = \text{clip}\Big(\frac{m - \text{low}}{\text{high} - \text{low}}, 0, 1\Big) $$
+#
+# In a short window or a narrow head the two ends would leave the pairs. The released
+# code keeps them in $0 \ldots d - 1$.
 #
 # **Predict.** $m(32) = 10.472$ and $m(1) = 22.513$. What is $\rho$ of pair 16, and its
 # new angle, if the old one is 0.01 and $s = 40$?
@@ -234,8 +239,8 @@ def draw_waves(factor):
 
 
 frame_slider([draw_waves(factor) for factor in FACTORS],
-             [f"factor {factor}: window {WINDOW * factor:,}" for factor in FACTORS],
-             name="yarn-ramp")
+             [f"factor {factor}: window {WINDOW * factor:,}, pairs 0 to 10 kept, 23 to "
+              f"31 slowed by {factor}" for factor in FACTORS], name="yarn-ramp")
 
 # %% [markdown]
 # **Explain.** Dashed is the first window, solid the new one. The ramp stays: it asks
@@ -243,7 +248,8 @@ frame_slider([draw_waves(factor) for factor in FACTORS],
 #
 # **Change one thing.** Let the first window be eight times longer:
 # `ramp_bounds(plain, RopeScaling(40, 8 * WINDOW))`. By how many pairs does each end
-# move, and why by equally many?
+# move, and why by equally many? (By 7: the logarithm in $m(r)$ grows by $\ln 8$ at both
+# ends, and $64 \ln 8 / (2 \ln 10000) = 7.2$.)
 #
 # ### Exercise 2 · the ramp (medium, important, 15 minutes)
 
@@ -359,7 +365,8 @@ check("yarn.softmax_scale", softmax_scale_by_hand)
 #
 # ## 5. Two stages, as many tokens a step
 #
-# DeepSeek-Coder-V2 §3.4 sets the factor to 40 once and trains in two stages.
+# DeepSeek-Coder-V2 §3.4 sets the factor to 40 once and trains in two stages of 1,000
+# steps: 1,152 rows of 32K tokens, and then rows of 128K.
 #
 # **Predict.** The rows become four times longer. How many go into a step?
 
@@ -377,7 +384,7 @@ print("window of the configuration:", 4096 * 40)
 # than the 128K trained. V2-Lite's official window is 32K, Coder-V2-Lite's is 128K.
 #
 # **Change one thing.** Add a third stage of 160K. Which number of rows comes nearest to
-# the same tokens a step?
+# the same tokens a step? (230.)
 #
 # ## 6. Live: a model of 32 tokens reads 128
 #
@@ -406,6 +413,14 @@ def rows(count, length, seed, depth=None):
     return x.masked_fill(asked, ASK), answer.expand_as(x).masked_fill(~asked, -100)
 
 
+x, y = rows(1, 16, seed=1)
+print("".join("abcdefgh!?"[i] for i in x[0]), "→", "abcdefgh"[y[0, -1]])
+
+# %% [markdown]
+# `!` is the mark and `?` asks. The letters behind a `?` go on at random, but the answer
+# to each is the same letter. Now we train, on rows of 32 only.
+
+# %% tags=["nbval-ignore-output"]
 def learn(model, steps, length, count, lr, seed, enough=0.0):
     """Train until the running loss is below `enough`, or for so many steps."""
     optimizer, running = torch.optim.AdamW(model.parameters(), lr, (0.9, 0.95)), 3.0
@@ -423,14 +438,6 @@ def learn(model, steps, length, count, lr, seed, enough=0.0):
     return running
 
 
-x, y = rows(1, 16, seed=1)
-print("".join("abcdefgh!?"[i] for i in x[0]), "→", "abcdefgh"[y[0, -1]])
-
-# %% [markdown]
-# `!` is the mark and `?` asks. The letters behind a `?` go on at random, but the answer
-# to each is the same letter. Now we train, on rows of 32 only.
-
-# %% tags=["nbval-ignore-output"]
 torch.manual_seed(0)
 base = MiniCoder(preset(
     "toy", vocab_size=LETTERS + 2, hidden_size=64, num_hidden_layers=2,
@@ -446,7 +453,7 @@ assert loss < 0.3
 # way reads badly even at 32 tokens, and which gets worse with the length? (Guessing
 # finds one needle in 8, or 12 %.)
 
-# %% tags=["nbval-ignore-output"]
+# %%
 from minicoder.training.long_context import stretch
 
 WAYS = ("none", "linear", "ntk", "yarn")
@@ -471,6 +478,7 @@ def loss_by_position(model):
             zip(nats.chunk(4, 1), y.chunk(4, 1), strict=True)]
 
 
+# %% tags=["nbval-ignore-output"]
 grids, losses = {}, {}
 for way in WAYS:
     model = stretch(base, 4, way=way)
@@ -492,8 +500,9 @@ def mean_found(way, when, length):
 
 assert mean_found("linear", "before", 32) < 0.8 * mean_found("yarn", "before", 32)
 assert mean_found("yarn", "before", 128) > mean_found("none", "before", 128)
-assert min(WAYS, key=lambda way: losses[way, "before"][-1]) == "yarn"
-assert all(losses[way, "after"][-1] < losses[way, "before"][-1] for way in WAYS)
+for way in ("none", "linear"):
+    assert losses["yarn", "before"][-1] < losses[way, "before"][-1]
+    assert losses[way, "after"][-1] < losses[way, "before"][-1]
 longer = extended(base.config, 4)
 assert ramp_bounds(longer, longer.rope_scaling) == (0, 2)
 
@@ -505,6 +514,8 @@ for line, when in zip(panels, ("before", "after"), strict=True):
         axes.set(xticks=range(4), xticklabels=LENGTHS, yticks=range(5),
                  yticklabels=DEPTHS)
         axes.grid(False)
+figure.suptitle("Linear blurs short rows too; without a way the far end goes dark",
+                x=0.01, ha="left", fontsize=11, fontweight="bold")
 figure.supylabel("depth of the needle", fontsize=9.5)
 figure.supxlabel("length of the row, tokens; bright: found", fontsize=9.5)
 plt.show()
@@ -518,29 +529,38 @@ for axes, when in zip(panels, ("before", "after"), strict=True):
         axes.plot((32, 64, 96, 128), losses[way, when], dash, color=colours[ink],
                   label=way)
     axes.axhline(math.log(LETTERS), color=colours["muted"], linewidth=1)
-    axes.set(title=f"Loss by position, {when} training", xticks=(32, 64, 96, 128),
-             xlabel="up to this position")
+    axes.set(xticks=(32, 64, 96, 128), xlabel="up to this position")
+    axes.set_title(f"{when} training", fontsize=9.5)
     label_lines(axes, gap=0.09)
-panels[0].set_ylabel("nats an answer")
+panels[0].set_ylabel("loss, nats an answer")
+figure.suptitle("Far out, YaRN loses less than none and linear, untrained as it is",
+                x=0.01, ha="left", fontsize=11, fontweight="bold")
 plt.show()
 
 # %% [markdown]
 # **Explain.** The asserts hold four findings. Linear loses the neighbour: even at 32
-# tokens it finds far fewer needles than YaRN, since all waves are slower and "right
-# behind the mark" looks like two places behind. With none, the near stays and the far
-# goes: at 128 tokens it finds fewer than YaRN. Before training, YaRN's loss in the last
-# quarter is the lowest of the four. NTK is near it in the grid at 64 tokens, and their
-# order there changes with the seed. Twenty steps lower every way's loss in the last
-# quarter; in the grid they can cost some of what was read at 16 and 32. The grid is
-# harder than the loss: it asks once, where training rows ask many times.
+# tokens it finds far fewer needles than YaRN, since all waves are four times slower.
+# "Right behind the mark" is now a quarter of a place, and hardly differs from two
+# places behind. With none, the near stays and the far goes: at 128 tokens it finds
+# fewer than YaRN. Before training, YaRN's loss in the last quarter is below that of
+# both. Twenty steps lower the loss of these two there; in the grid they can cost some
+# of what was read at 16 and 32. The grid is harder than the loss: it asks once, where
+# training rows ask many times.
+#
+# Between NTK and YaRN no assert decides: at a stretch of 4 their order changes with the
+# seed.
 #
 # One thing is special here: in a window of 32 even the fastest pair turns only 5 times,
 # so $m(32)$ is below 0. The clamp makes it 0, and pair 0 alone is kept.
 #
-# **Change one thing.** Give `stretch` an `mscale=0` for YaRN. Only the sharpening is
-# lost; what happens at 128 tokens? In two runs of ours nothing was worse: 62 % of
-# needles found against 59 %, and 46 % against 44 %. With 128 keys the softmax is hardly
-# flattened (section 4); a small model cannot show every correction.
+# **Change one thing.** Train another base: `torch.manual_seed(1)`. Which way leads in
+# the last quarter now? (For us NTK, with 0.06 nats against 0.16; with seed 2 YaRN.)
+#
+# Then give `stretch` an `mscale=0`, so that YaRN's sharpening alone is lost. What
+# happens at 128 tokens? (Before training, our seeds 0, 1 and 2 found 51, 52 and 45 % of
+# the needles without it, and 50, 51 and 45 % with it. The loss doubled with seed 0
+# alone.) With 128 keys the softmax is hardly flattened (section 4); a small model
+# cannot show every correction.
 #
 # ## 7. The measured comparison
 #

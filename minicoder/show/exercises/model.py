@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -128,6 +129,10 @@ ATTENTION = 149_227_520  # of one layer of the 236B
              "(236B). How far is yours off, and is that the size of a matrix?",
              lambda answer: [answer(c) for c in (TOY, LITE, FULL)] == [
                  77_888, 13_763_072, ATTENTION], lambda c: attention_parameters(c) + 1),
+        Rule("values need not be as wide as the keys' content: Lite with v_head_dim = "
+             "96 must have 12,452,352.", lambda answer: answer(
+                 replace(LITE, v_head_dim=96)) == 12_452_352,
+             lambda c: attention_parameters(replace(c, v_head_dim=c.qk_nope_head_dim))),
     ),
     hints=("A matrix has rows times columns, a norm its width. There are no biases.",
            "Queries: one matrix when q_lora_rank is None, else two and a norm.",
@@ -167,6 +172,12 @@ ACTIVATED = 21_375_800_320  # of the 236B
         Rule("right are 1,871,232 (toy), 2,661,150,208 (Lite), 21,375,800,320 (236B).",
              lambda answer: (answer(TOY), answer(LITE), answer(FULL)) == (
                  1_871_232, 2_661_150_208, ACTIVATED), lambda c: activated(c) + 1),
+        Rule("with first_k_dense_replace = 2 one more layer of Lite is dense, and "
+             "2,659,053,056 is right: ask c.is_moe(layer).", lambda answer: answer(
+                 replace(LITE, first_k_dense_replace=2)) == 2_659_053_056,
+             lambda c: parameter_count(c) - (c.num_hidden_layers - 1) * 3
+             * (c.n_routed_experts - c.num_experts_per_tok) * c.hidden_size
+             * c.moe_intermediate_size),
         Rule("a model without experts (preset ablation_1b, n_routed_experts None) uses "
              "all its 1,273,083,904 parameters.",
              lambda answer: answer(PRESETS["ablation_1b"]) == 1_273_083_904,
@@ -189,7 +200,7 @@ def _file(**extra: dict[str, str]) -> bytes:
     """Tensors of 24 and 4 bytes; the header's length, 300, does not fit one byte."""
     header = extra | {"a": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]},
                       "b": {"dtype": "BF16", "shape": [2], "data_offsets": [24, 28]}}
-    text = json.dumps(header).encode().ljust(300)
+    text = b"{" + json.dumps(header).encode()[1:].rjust(299)
     return len(text).to_bytes(8, "little") + text + bytes(range(28))
 
 
