@@ -88,10 +88,13 @@ from minicoder.data.corpus import build_corpus, read_documents
 
 corpus = do(build_corpus, "corpus", scale=0.1)
 rules = [rule for rule in read_json(corpus / "funnel.json")["rules"]
-         if rule["bytes_removed"]]
+         if rule["documents_removed"]]
 for rule in rules:
     print(f"{rule['documents_removed']:5} documents, {rule['bytes_removed']:9,} bytes"
           f"  {rule['rule']}")
+twins = sum(rule["bytes_removed"] for rule in rules if "duplicate" in rule["rule"])
+alone = sum(rule["bytes_removed"] for rule in rules) - twins
+print(f"rules for one file {alone:,} bytes, search for duplicates {twins:,}")
 kept = read_json(corpus / "funnel.json")["kept"]
 assert all(part["documents"] > 10 for part in kept.values()) and len(rules) >= 3
 
@@ -107,11 +110,14 @@ axes.grid(axis="y", visible=False)
 plt.show()
 
 # %% [markdown]
-# **Explain.** Each rule has a reason (`rule["why"]`) and a price. A few files are held
-# out *after* the search for duplicates: no close copy of a test file is trained on.
+# **Explain.** An installed package is there once, so copies are few; folders full of
+# forks are another matter (lesson 02). Each rule has a reason and a price. A few files
+# are held out *after* the search for duplicates: no close copy of a test file is
+# trained on.
 #
-# **Change one thing.** Print `rules[0]["example"]`. Do you agree with the rule? Later,
-# point `build_corpus` at your own code: `folders=[Path("my/project")]`.
+# **Change one thing.** Print `largest[-1]["why"]` and `largest[-1]["example"]`. Do you
+# agree with the rule? Later, point `build_corpus` at your own code:
+# `folders=[Path("my/project")]`.
 #
 # ## 2. Tokenizer: white space is syntax
 #
@@ -148,7 +154,10 @@ plt.show()
 
 # %% [markdown]
 # **Explain.** Frequent things get short names. Seven spaces are one token, and the
-# eighth belongs to the word behind it. Text of a user can never become a control token:
+# eighth belongs to the word behind it.
+#
+# A *control token* is no text. One of them, for example, says "the document ends
+# here". It has a name, but a user who types that name gets ordinary tokens:
 
 # %%
 ids = tokenizer.encode(EOS)
@@ -250,8 +259,8 @@ assert abs(read_json(rows / "pack.json")["shares"]["code"] - 0.6) < 0.03
 # tokens before it (the *cache*). MLA keeps one short vector per token and layer, not
 # keys and values of every head.
 #
-# **Predict.** The largest model has 235.7 billion parameters, and a token uses 6 of the
-# 160 routed experts in a layer. How many parameters does one token use?
+# **Predict.** The largest model has 235.7 billion parameters, and a router picks 6 of
+# 160 experts for a token in each layer. How many parameters does one token use?
 
 # %%
 from minicoder.config import PRESETS, parameter_count
@@ -277,6 +286,14 @@ for name, c in PRESETS.items():
     counted = sum(p.numel() for p in MiniCoder.outline(c).parameters())
     assert counted == parameter_count(c), name
 print("The formula equals the built model, to the unit, for", ", ".join(PRESETS))
+c = PRESETS["full_236b"]
+layers = c.num_hidden_layers - c.first_k_dense_replace  # the first has no experts
+routed = layers * c.n_routed_experts * 3 * c.hidden_size * c.moe_intermediate_size
+used = routed * c.num_experts_per_tok // c.n_routed_experts
+everybody = parameter_count(c) - routed  # what every token uses
+assert used + everybody == parameter_count(c, activated=True)
+print(f"236B: {used / 1e9:.1f} of {routed / 1e9:.1f} billion in routed experts, "
+      f"and {everybody / 1e9:.1f} that every token uses")
 
 # %%
 chosen = ("toy", "lite_16b", "full_236b")
@@ -296,8 +313,10 @@ plt.show()
 
 # %% [markdown]
 # **Explain.** The largest model uses 21.4 of its 235.7 billion parameters for a token,
-# 9 %. And its cache does not grow with the number of heads: the 128 heads share one
-# latent vector of 512 numbers and one rotary key of 64 numbers in each of 60 layers.
+# 9 %. That is more than 6/160, because attention, the token tables and two experts a
+# layer that are not picked (*shared* ones) serve every token. And the cache does not
+# grow with the number of heads: all 128 share one latent vector of 512 numbers and one
+# key of 64 numbers for the position, in each of 60 layers.
 #
 # **Change one thing.** `from minicoder.config import preset`, then `preset("full_236b",
 # kv_lora_rank=256)`: what happens to `cache_width`, and what to the number of
@@ -390,8 +409,9 @@ print(f"our model {ours:.2f} bits per byte, "
 assert 1 < ours < 5
 
 # %% [markdown]
-# Be honest about a small run. The demo trains ten times as long on more text and then
-# passes `gzip`. Here is what the base model writes. It continues, and it infills:
+# The two are close. `gzip` starts anew with each file; our model has learnt from other
+# files, but only briefly. The demo trains ten times as long on more text and leaves
+# `gzip` behind. Here is what our model writes. It continues, and it infills:
 
 # %% tags=["nbval-ignore-output"]
 from minicoder.model.generate import generate
@@ -410,8 +430,8 @@ print("--- the line that the model puts between `for ...` and `print(total)`:")
 print(write(hole, 16))
 
 # %% [markdown]
-# The shape of Python is there, its meaning is not. That takes more steps, more data and
-# more parameters.
+# No program yet: what is frequent comes first, such as quotes, digits and indentation,
+# and often in a loop. Meaning takes more steps, more data and more parameters.
 #
 # ## 6. SFT: learn to answer
 #
@@ -490,6 +510,9 @@ axes.grid(axis="y", visible=False)
 plt.show()
 
 # %% [markdown]
+# **Explain.** Most programs run: the form was learnt. Of those that run, about half are
+# right, just as in what the model was shown. It copies its teacher, mistakes included.
+#
 # ## 7. GRPO: the group is the baseline
 #
 # Reinforcement learning needs to know: better than *what*? GRPO samples a group of
@@ -499,6 +522,8 @@ plt.show()
 # $$
 # A_i = \frac{r_i - \text{mean}(r)}{\text{std}(r)}
 # $$
+#
+# Here std is the square root of the mean squared gap to the mean.
 #
 # **Predict.** What are the advantages of a group with rewards 1, 0, 0, 1? And of a
 # group in which all programs pass? Answer before you read on.
@@ -571,9 +596,11 @@ axes.set(xlabel="GRPO step", ylabel="% of programs that pass", ylim=(0, None),
 plt.show()
 
 # %% [markdown]
-# **Explain.** The curve is jagged, because each step asks other requests. A group in
-# which all programs pass, or none, teaches nothing: its advantages are 0
-# (`groups_kept` in the metrics counts the others).
+# **Explain.** The curve is jagged, because each step asks twelve other requests, and
+# some are easier. The printed line compares its first five steps with its last five,
+# the picture its halves, and they need not agree: it is a poor thermometer. Section 8
+# gives all models the same tasks. A group in which all programs pass, or none, teaches
+# nothing: its advantages are 0 (`groups_kept` in the metrics counts the others).
 #
 # ## 8. Evaluation: no number stands alone
 #
@@ -614,11 +641,13 @@ plt.show()
 
 # %% [markdown]
 # **Explain.** SFT teaches the form of an answer, and GRPO moves weight to programs that
-# pass. If two intervals overlap, the run is too short for a claim: the demo takes 30
-# steps of 144 programs, and 120 tasks.
+# pass. If the two intervals overlap, this run is too short for a claim: the demo takes
+# 30 steps of 144 programs, and 120 tasks. And one run is one run: another seed gives
+# another distance (lesson 15).
 #
 # **Change one thing.** Ask for three times as many GRPO steps, in a new folder
-# (`"grpo-long"`). Where does the curve flatten?
+# (`"grpo-long"`; a minute or two). As more programs pass, do more groups teach, or
+# fewer?
 #
 # ## What you keep
 #

@@ -210,13 +210,8 @@ check("corpus.keeps", keeps)
 # is a copy of somebody else's work or made by a tool (`node_modules/`, `_pb2.py`),
 # **generated** if its first lines say so; and it must be UTF-8, and not empty. After
 # the six come the parser and the search for copies, which is section 4.
-#
-# **Predict.** Which of the files below do you want a model to read? Which of them will
-# be gone?
 
 # %%
-from minicoder.data.corpus import DOCUMENTS, build_corpus, read_rows
-
 CART = '''def total(prices, discount):
     """What a customer pays for all prices after the discount, in whole cents."""
     if not 0 <= discount < 1:
@@ -237,6 +232,13 @@ shop = here / "shop"
 shop.mkdir()
 for name, text in MESS.items():
     (shop / name).write_text(text, encoding="latin-1" if name == "logo.py" else "utf-8")
+
+# %% [markdown]
+# **Predict.** Which of these files do you want a model to read? Which of them will be
+# gone, and by which rule?
+
+# %%
+from minicoder.data.corpus import DOCUMENTS, build_corpus, read_rows
 
 
 def built(name, **settings):
@@ -448,12 +450,6 @@ frame_slider([draw_cut(*cut) for cut in CUTS],
              [f"{b} bands of {r} rows" for b, r in CUTS], name="bands", start=2)
 
 # %%
-figure, axes = plt.subplots(figsize=(6.4, 3.0))
-for (b, r), line in zip(CUTS[::2], (":", "-", "--"), strict=True):
-    ink = colours["after" if b == BANDS else "before"]
-    axes.plot(J, proposed(J, b, r), line, color=ink)
-    axes.text(J[proposed(J, b, r) > 0.3][0] + 0.03, 0.25, f"{b} × {r}", color=ink,
-              fontweight="bold")
 draw, hits = np.random.default_rng(0), {}
 
 
@@ -467,16 +463,24 @@ def compared(common, seed):
 
 for common in (20, 70, 110, 140, 180):
     hits[common / (400 - common)] = np.mean([compared(common, i) for i in range(200)])
+for similarity, rate in hits.items():
+    assert abs(rate - proposed(similarity, BANDS, ROWS)) < 0.12
+print(f"at 0.7: {proposed(0.7, BANDS, ROWS):.4f}, at 0.3: "
+      f"{proposed(0.3, BANDS, ROWS):.2f}")
+
+# %%
+figure, axes = plt.subplots(figsize=(6.4, 3.0))
+for (b, r), line in zip(CUTS[::2], (":", "-", "--"), strict=True):
+    ink = colours["after" if b == BANDS else "before"]
+    axes.plot(J, proposed(J, b, r), line, color=ink)
+    axes.text(J[proposed(J, b, r) > 0.3][0] + 0.03, 0.25, f"{b} × {r}", color=ink,
+              fontweight="bold")
 axes.plot(list(hits), list(hits.values()), "o", color=colours["after"])
 axes.axvline(0.7, color=colours["muted"], linewidth=1, linestyle=":")
 axes.text(0.71, 0.62, "threshold", color=colours["muted"], fontsize=9)
 axes.set(xlabel="Jaccard similarity", ylabel="chance to be compared",
          title=f"{BANDS} bands of {ROWS}: pairs above 0.7 are hardly ever missed")
 plt.show()
-for similarity, rate in hits.items():
-    assert abs(rate - proposed(similarity, BANDS, ROWS)) < 0.12
-print(f"at 0.7: {proposed(0.7, BANDS, ROWS):.4f}, at 0.3: "
-      f"{proposed(0.3, BANDS, ROWS):.2f}")
 
 # %% [markdown]
 # **Explain.** Each point is 200 pairs in the library's own bands. It takes 32 bands of
@@ -651,12 +655,9 @@ print(path_comment(sample[0]), path_comment(code("", "a.c", "C")),
 # a piece that shares ten words in a row, a **10-gram**, with a test problem. Problems
 # of 3 to 9 grams must occur exactly, and shorter ones are not looked for. What a gram
 # is the paper leaves open; here it is a word in lower case, and the piece is the file.
-#
-# **Predict.** Which of the five files are caught?
+# Three problems of an exam, and five files that may have seen them:
 
 # %%
-from minicoder.data.decontaminate import Benchmarks, telling
-
 PROBLEM = '''def count_pairs(numbers, target):
     """Return how many pairs of numbers add up to the target value."""
     return sum(a + b == target for i, a in enumerate(numbers) for b in numbers[:i])
@@ -669,6 +670,12 @@ SUSPECTS = {
     "short": "def shrink(width, scale):\n    return   width // scale\n"}
 DIGITS = "assert digits() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]"
 SHORT = "return width // scale"
+
+# %% [markdown]
+# **Predict.** Which of the five files are caught?
+
+# %%
+from minicoder.data.decontaminate import Benchmarks, telling
 
 
 def tens(text):
@@ -703,10 +710,11 @@ print("can the ten digits tell a leak?", telling("0 1 2 3 4 5 6 7 8 9".split()))
 
 # %% tags=["nbval-ignore-output"]
 def leaks(document: str, problem: str) -> bool:
-    """Whether the document must go.
+    r"""Whether the document must go.
 
-    A problem of ten words or more: if it shares ten words in a row (in lower case). Of
-    3 to 9 words: if it stands there as it is, but for white space. Else never.
+    A problem of ten words or more: if it shares ten words in a row. A word is what
+    r"\w+" finds in the text in lower case. A problem of 3 to 9 words: if it stands
+    there as it is, but for white space. Else never.
     """
     ...
 
@@ -759,7 +767,7 @@ def page(text):
 
 good = [page("the proof the sum"), page("proof sum the proof")]
 others = [page("the soup the salt"), page("salt soup the soup")]
-model = train_classifier(good, others, len(VOCABULARY), Recipe(
+model = train_classifier(good, others, len(VOCABULARY), Recipe(  # words one by one
     dimension=8, rate=1.0, epochs=10, ngrams=1, least=1, buckets=1))
 numbers = dict(zip(VOCABULARY, model.table, strict=False))
 print(", ".join(f"{word} {round(float(x)):+d}" for word, x in numbers.items()))
@@ -896,8 +904,8 @@ assert helped > alone + 0.15 and helped > 0.6
 # **Cost.** A site is judged by what the classifier liked. A good site that it never
 # liked stays below 10 %, and nobody ever looks at it.
 #
-# **Change one thing.** Another `seed` of `small_web` gives other good pages. With 3 the
-# first round is so poor that the person finds nothing to name: what happens then?
+# **Change one thing.** Another `seed` of `small_web` gives other good pages, often of
+# another topic. Does a better first round make a better last one?
 #
 # ## 8. The mixture and the budget
 #
@@ -936,6 +944,10 @@ for kind, count in drawn.items():
     assert abs(count / sum(lengths) - SHARES[kind]) < 0.01
 
 # %% [markdown]
+# **Explain.** Code is drawn six times in ten, text three times, mathematics once. No
+# dice are thrown, so no share can drift: each is off by a document or two, however
+# many are drawn.
+#
 # **Predict.** 6,000B tokens were drawn, and 1,170B tokens of code exist. If 60 % of the
 # draws are code, how often is each token of code seen?
 
