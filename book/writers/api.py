@@ -11,6 +11,7 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent
 
 from book.writers import equations
 
@@ -59,13 +60,16 @@ def prose(text: str) -> str:
 
 
 def markdown(text: str | None) -> str:
-    """A docstring as Markdown: paragraphs, and `Args:` as a list."""
+    """A docstring as Markdown: paragraphs, indented code, and `Args:` as a list."""
     words, _, args = (text or "").partition("\n\nArgs:\n")
     items = re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", args, re.MULTILINE)
-    return "\n\n".join(
-        [" ".join(prose(block).split()) for block in words.split("\n\n")]
-        + ["\n".join(f"- `{name}`: {prose(' '.join(said.split()))}"
-                     for name, said in items)] * bool(items))
+    blocks = [
+        f"```text\n{dedent(block)}\n```" if block.startswith(("    ", ">>>"))
+        else re.sub(r"\n(?![|-] )", " ", prose(block)) for block in words.split("\n\n")]
+    if items:
+        blocks.append("\n".join(f"- `{name}`: {prose(' '.join(said.split()))}"
+                                for name, said in items))
+    return "\n\n".join(blocks)
 
 
 class Dotted(ast.NodeTransformer):
@@ -76,6 +80,12 @@ class Dotted(ast.NodeTransformer):
                      for node in tree.body if isinstance(node, ast.ImportFrom)
                      and (node.module or "").startswith("minicoder.")
                      for alias in node.names}
+
+    def visit_arguments(self, node: ast.arguments) -> ast.arguments:
+        for arg in ast.walk(node):  # the types alone: a default keeps its name
+            if isinstance(arg, ast.arg) and arg.annotation:
+                arg.annotation = self.visit(arg.annotation)
+        return node
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
         full = self.home.get(node.id, node.id)
@@ -122,6 +132,7 @@ def entry(node: Def, module: str, lines: list[str], types: Dotted, above: str = 
         head += f"({args})"
         if isinstance(node, ast.FunctionDef) and node.returns is not None:
             head += f" -> {ast.unparse(types.visit(node.returns))}"
+    head = re.sub(r"(Tensor, ')\s+", r"\1", head)  # jaxtyping's " B" is for linters
     text = [f"{fence}{{{kind}}} {head}", *options, "",
             markdown(ast.get_docstring(node))]
     if isinstance(node, ast.ClassDef):

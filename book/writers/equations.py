@@ -65,12 +65,11 @@ def block(one: Equation) -> list[str]:
     """One equation: anchors, formula, what it says, where it is computed and taught."""
     paper, (module, name) = papers()[one.paper], one.code.split(":")
     address = f"https://arxiv.org/abs/{paper['arxiv']}"
-    lesson = one.lesson.replace("_", " ")
     return [*(f"({anchor})=" for anchor in one.anchors),
             f"**[{paper['title']}]({address}) {one.place}**".replace(" **", "**"),
             "", "$$", one.latex.strip(), "$$", "",
             f"{one.says} Code: {{py:obj}}`{name} <{module}.{name}>`; lesson: "
-            f"[{lesson}](../../notebooks/{one.lesson}.ipynb).", ""]
+            f"[](../../notebooks/{one.lesson}.ipynb).", ""]
 
 
 def pages() -> dict[str, str]:

@@ -185,7 +185,8 @@ def needles() -> list[str]:
             "prints no values, and gives neither needle nor scorer (arXiv 2406.11931).",
             "", "> **Note.** V2-Lite's own window is 32K, Coder-V2-Lite's 128K. The "
             "released tokenizer still says 16,384 (`model_max_length`).", "",
-            *ours(rows, "context", "Needles found by length in tokens, from a window "
+            *ours(rows, "context", f"Seeds: {len(found['seeds'])}, so without "
+                  "intervals. Needles found by length in tokens, from a window "
                   f"of {found['window']}, before and after {2 * found['steps']} steps "
                   "on longer rows.")]
 

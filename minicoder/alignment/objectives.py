@@ -50,8 +50,9 @@ def advantages(rewards: Float[Tensor, "P G"], spread: bool = True
                ) -> Float[Tensor, "P G"]:
     """(r - mean) / std within each group (DeepSeek-V2 eq. 34).
 
-    Population std; which one is unverified. Rewards [1, 0, 0, 1] give [1, -1, -1, 1]. A group of equal rewards gives zeros, and
-    so does NaN: an answer that could not be judged takes no part.
+    Population std; which one is unverified. Rewards [1, 0, 0, 1] give [1, -1, -1, 1]. A
+    group of equal rewards gives zeros, and so does NaN: an answer that could not be
+    judged takes no part.
     """
     return step_values(rewards.unsqueeze(-1), spread).squeeze(-1)
 

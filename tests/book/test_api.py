@@ -59,11 +59,12 @@ def test_prose_means_itself(text, expected):
     assert api.prose(text) == expected
 
 
-def test_arguments_of_a_command_are_a_list():
-    text = api.markdown("Do it.\n\nMore\nwords.\n\nArgs:\n    out: folder to\n"
-                        "        write.\n    seed: decides.")
-    assert text == "Do it.\n\nMore words.\n\n- `out`: folder to write.\n" \
-                   "- `seed`: decides."
+def test_code_and_lists_stay_and_arguments_of_a_command_become_a_list():
+    said = ["Do it.", "    a = b * c", "More\nwords:\n- one\n- two",
+            "Args:\n    out: folder to\n        write.\n    seed: decides."]
+    assert api.markdown("\n\n".join(said)).split("\n\n") == [
+        "Do it.", "```text\na = b * c\n```", "More words:\n- one\n- two",
+        "- `out`: folder to write.\n- `seed`: decides."]
 
 
 def entry(source):
@@ -73,12 +74,12 @@ def entry(source):
 
 
 def test_shapes_stay_short_and_types_of_the_library_get_their_home():
-    text = entry("from minicoder.config import ModelConfig\n"
-                 "def f(x: Float[Tensor, 'B T'], c: ModelConfig = None, *, k: int = 1\n"
-                 "      ) -> Float[Tensor, 'B']:\n    '''Say.'''\n")
+    text = entry("from minicoder.config import ModelConfig, TOY\n"
+                 "def f(x: Float[Tensor, 'B T'], c: ModelConfig = TOY, *, k: int = 1\n"
+                 "      ) -> Float[Tensor, ' B']:\n    '''Say.'''\n")
     assert text.splitlines()[0] == (
         "::::{py:function} f(x: Float[Tensor, 'B T'], c: minicoder.config.ModelConfig"
-        "=None, *, k: int=1) -> Float[Tensor, 'B']")
+        "=TOY, *, k: int=1) -> Float[Tensor, 'B']")
 
 
 def test_a_dataclass_shows_its_fields_and_hides_what_is_private():

@@ -33,11 +33,13 @@ def test_every_paper_that_a_lesson_cites_is_there_with_its_lessons():
     key for key, entry in ENTRIES.items() if entry["keywords"] == "thread"])
 def test_a_thread_is_named_in_its_lessons(key):
     entry = ENTRIES[key]
-    named = re.search(r"(?:Issue|Pull request) (\d+)", entry["title"])
-    word = named[1] if named else entry["author"].strip("{}").split("/")[1]
+    project = re.escape(entry["author"].split("/")[-1])
+    number = re.search(r"(?:Issue|Pull request) (\d+)", entry["title"])
+    named = (rf"(?:[Ii]ssues?|requests?|{project})[ ,(]+{number[1]}\b" if number
+             else project)
     assert lessons_of(entry)
     for lesson in lessons_of(entry):
-        assert re.search(rf"\b{word}\b", LESSONS[lesson])
+        assert re.search(named, LESSONS[lesson]), lesson
 
 
 def test_pages_cite_what_is_there():
