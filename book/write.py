@@ -8,7 +8,6 @@ runs this first, so that no page can say other numbers than the files that it re
 
 from __future__ import annotations
 
-import shutil
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -18,15 +17,17 @@ GENERATED = BOOK / "generated"
 
 
 def write(folder: Path = GENERATED) -> list[Path]:
-    """Fill `folder` anew; raises `ValueError` when two writers name one page."""
+    """Fill `folder` with the pages alone; `ValueError` when two writers name one page."""
     pages: dict[str, str] = {}
     for path in sorted((BOOK / "writers").glob("[!_]*.py")):
         written = import_module(f"book.writers.{path.stem}").pages()
         if twice := sorted(pages.keys() & written.keys()):
             raise ValueError(f"{path.name}: the page {twice[0]} was written already")
         pages |= written
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.glob("*.md"):
+        if path.stem not in pages:
+            path.unlink()
     for name, text in pages.items():
         (folder / f"{name}.md").write_text(text, encoding="utf-8")
     return sorted(folder.glob("*.md"))

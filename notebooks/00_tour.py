@@ -35,7 +35,12 @@
 #
 # SFT is supervised fine-tuning; GRPO is group relative policy optimization. The demo
 # has three more stages: a longer context, a reward model, and measurements of the base
-# model.
+# model. The whole way, with the command of each stage:
+#
+# ![A flow chart of the whole system: sources, documents, tokenizer, packed rows, base
+# model, longer context, SFT, feedback, reward model, GRPO, evaluation. Each box names its
+# command and its lesson; GRPO runs in a loop with the
+# sandbox.](../figures/system-light.svg)
 
 # %% tags=["nbval-skip", "remove-cell"]
 try:

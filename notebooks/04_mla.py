@@ -198,7 +198,10 @@ print("MLA costs as much as GQA with", (512 + 64) / (2 * 128), "groups")
 # **Explain.** MLA takes 15,552 and 34,560 numbers per token; the paper's table 9 rounds
 # them to 15.6K and 34.6K. The other rows are twins on paper: the released model with
 # another attention. (The large MHA model that the authors did train for table 9 has
-# another shape, and keeps 860.2K.)
+# another shape, and keeps 860.2K.) The 236B and its twins on one axis:
+#
+# ![A dot for each way on a logarithmic axis of numbers cached per token: MHA 1,966,080,
+# GQA with 8 groups 122,880, MLA 34,560, MQA 15,360.](../figures/cache-light.svg)
 #
 # ### Why it limits serving
 #
@@ -438,14 +441,14 @@ for t, s in ((2, 1), (12, 11), (2, 0)):
 
 # %% [markdown]
 # **Explain.** Content ignores positions, and the rotary part sees only their distance.
-# So the first product is free to be folded again. This is the whole layer, twice; the
-# right half is the subject of section 7:
+# So the first product is free to be folded again. This is the whole layer; part 3 of
+# the drawing is the subject of section 7:
 #
-# ![Two diagrams of multi-head latent attention, left expanded, right absorbed. In both,
-# a token's hidden state leaves a latent with 512 numbers and a rotary key with 64 in
-# the cache, shared by all heads. Left, two matrices make keys and values of every head
-# from each latent. Right, one of these matrices is applied to the query, the heads read
-# the cache itself, and the other matrix comes after the weighted
+# ![Three diagrams of multi-head latent attention. Top: a token's hidden state becomes
+# queries, and leaves a latent with 512 numbers and a rotary key with 64 in the cache,
+# shared by all heads. Bottom left, expanded: two matrices make keys and values of every
+# head from each latent. Bottom right, absorbed: one of these matrices is applied to the
+# query, the heads read the cache itself, and the other matrix comes after the weighted
 # sum.](../figures/mla-light.svg)
 #
 # The 236B makes its queries from a latent too ($W^{DQ}$, 1,536 numbers). Lite takes

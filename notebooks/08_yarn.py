@@ -569,6 +569,13 @@ plt.show()
 #
 # ![Needles found by length and bits per byte by position, for YaRN, linear, NTK and
 # none, before and after the same training.](../figures/context-light.svg)
+#
+# Needles by depth and length, as in DeepSeek-Coder-V2's figure 2; YaRN after training,
+# and the same base without it:
+#
+# ![Two grids of needles found, in per cent, a row for each depth and a column for each
+# length: without YaRN the far columns fail, with it nearly all is
+# found.](../figures/needle-light.svg)
 
 # %% tags=["nbval-ignore-output"]
 found = read_json(Path("../benchmarks/results/context.json"))

@@ -16,7 +16,7 @@ _SCRIPT = """(() => {
  const box = document.getElementById(NAME), frames = box.querySelectorAll("img");
  const range = box.querySelector("input"), out = box.querySelector("output");
  range.addEventListener("input", () => {
-  frames.forEach((frame, i) => { frame.hidden = i != range.value; });
+  frames.forEach((f, i) => { f.style.display = i == range.value ? "" : "none"; });
   out.textContent = frames[range.value].alt;
   range.setAttribute("aria-valuetext", out.textContent);
  });
@@ -37,8 +37,10 @@ def frame_slider(
         figure.savefig(picture, format="png", metadata={"Software": None})
         plt.close(figure)
         data = base64.b64encode(picture.getvalue()).decode()
-        frames.append(f'<img alt="{escape(label)}"{"" if i == start else " hidden"}'
-                      f' style="max-width:100%" src="data:image/png;base64,{data}">')
+        # a style, for JupyterLab drops `hidden` from outputs that it does not trust yet
+        away = "" if i == start else ";display:none"
+        frames.append(f'<img alt="{escape(label)}" style="max-width:100%{away}"'
+                      f' src="data:image/png;base64,{data}">')
     script = _SCRIPT.replace("NAME", json.dumps(name).replace("<", "\\u003c"))
     return HTML(
         f'<div id="{escape(name)}"><label><input type="range" min="0"'

@@ -15,7 +15,7 @@ def slider(labels: list[str], name: str = "steps", start: int = 1) -> str:
 
 def test_one_frame_for_each_label_and_one_of_them_visible():
     page = slider(["a", "b", "c"])
-    assert page.count("<img ") == 3 and page.count(" hidden ") == 2
+    assert page.count("<img ") == 3 and page.count("display:none") == 2
     assert 'max="2" value="1"' in page and "<output>b</output>" in page
 
 
