@@ -38,8 +38,8 @@
 # model. The whole way, with the command of each stage:
 #
 # ![A flow chart of the whole system: sources, documents, tokenizer, packed rows, base
-# model, longer context, SFT, feedback, reward model, GRPO, evaluation. Each box names its
-# command and its lesson; GRPO runs in a loop with the
+# model, longer context, SFT, feedback, reward model, GRPO, evaluation. Each box names
+# its command and its lesson; GRPO runs in a loop with the
 # sandbox.](../figures/system-light.svg)
 
 # %% tags=["nbval-skip", "remove-cell"]

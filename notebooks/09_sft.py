@@ -18,7 +18,7 @@
 #   count; *measure* what a model learns from prompts that it should not have learnt;
 #   *find* the leak in a packed row and the faults of a chat template.
 # - **You need first:** lesson 07 (the loop, the loss); the word *token* from lesson 01.
-# - **Time:** about half a minute on one quiet CPU core; 35 minutes to read, 30 minutes
+# - **Time:** about half a minute on one quiet CPU core; 35 minutes to read, 26 minutes
 #   for the exercises.
 # - **Paper:** DeepSeek-Coder-V2 (arXiv 2406.11931) §3.5.1, and the chat format of its
 #   README; DeepSeekMath (arXiv 2402.03300) §3; DeepSeek-Coder (arXiv 2401.14196) §3.7.
@@ -99,7 +99,7 @@ def conversation(head, name, person, seed):
              f"{head.split('(')[0]} and call the result {name}."},
             {"role": "assistant", "content": program(head, name)}]
 
-
+# %%
 every = [(head, name) for head in HEADS for name in NAMES]
 random.Random(0).shuffle(every)
 lessons, asked = ([conversation(*pair, person, seed + i) for i, (pair, person) in
@@ -167,7 +167,7 @@ print(f"{sum(learnt)} of {len(learnt)} tokens count")
 # **Predict.** The slider shows five masks on a conversation of two turns. Which of them
 # teaches a model that never stops? Which one is ours?
 
-# %% tags=["nbval-ignore-output"]
+# %%
 TURNS = [{"role": role, "content": text} for head, name in
          (("half(a):a / 2", "key"), ("next(a):a + 1", "age")) for role, text in
          (("user", f"Write {head.split('(')[0]} and call the result {name}."),
@@ -182,7 +182,7 @@ MASKS = {
     "the last answer alone": [k and i >= last for i, k in enumerate(ours)],
     "answers and their end": ours}
 
-
+# %% tags=["nbval-ignore-output"]
 def draw_mask(title, counted):
     """The conversation as boxes: filled tokens are targets that count."""
     figure, axes = plt.subplots(figsize=(6.4, 2.4))
@@ -401,7 +401,7 @@ at = [*range(0, STEPS, EACH), STEPS]
 for curve, ink, name in ((curve_answers, "after", "answers"),
                          (curve_all, "before", "all tokens")):
     left.plot(at, curve, color=colours[ink], label=name)
-left.set(yscale="log", xlabel="step", xlim=(0, STEPS * 1.3), ylabel="nats",
+left.set(yscale="log", xlabel="step", xlim=(0, STEPS * 1.6), ylabel="nats",
          title="Answers of the exam", xticks=(0, 50, 100, 150, 200))
 label_lines(left, gap=0.12)
 names = ["all tokens", "answers"]
@@ -495,13 +495,13 @@ def logits(row, way):
         hidden = precise.model(tokens)
     elif way == "by hand":
         cache = LatentCache(SIZES, precise.lm_head.weight, 1)
-        hidden = precise.model.prefill(tokens, cache, masked(tokens[0], tokenizer.bos
-                                                             )[None])
+        hidden = precise.model.prefill(  # it takes any mask
+            tokens, cache, masked(tokens[0], tokenizer.bos)[None])
     else:  # the library
         hidden = precise.model.packed(tokens, find_documents(tokens, tokenizer.bos))
     return precise.lm_head(hidden)[0]
 
-
+# %%
 one, two = taught[0][0][:-1], exam[0][0][:-1]
 digit = next(i for i, t in enumerate(one) if tokenizer.decode([t]).isdigit())
 other = [*one[:digit], tokenizer.encode("5")[0], *one[digit + 1:]]
@@ -713,6 +713,7 @@ for name, (ids, learnt) in (("naive", (plain, searched(plain))),
     text = tokenizer.decode([i for i, known in zip(ids, learnt, strict=True) if known])
     print(f"{name:<8}BOS {ids.count(tokenizer.bos)}, EOS {ids.count(tokenizer.eos)}, "
           f"learnt: {text.replace(EOS, '[EOS]')}")
+    assert (name == "library") == (ids.count(tokenizer.eos) == 1)  # as many as answers
 assert searched(taught[0][0]) == taught[0][1]  # on honest rows the search is right
 
 # %% [markdown]
@@ -758,6 +759,8 @@ SLIPS = {
     "answers do not end": (" + eos_token", ""),
     "system gets a name": ("{{ message['content'] + '\n\n' }}",
                            "{{ 'System: ' + message['content'] + '\n\n' }}")}
+
+# %%
 draw = random.Random(0)
 SAYINGS = ["Hi", "", " x", "x\n", "two\n\nlines", "Assistant:", EOS, "{{ bos_token }}"]
 random_talks = [[{"role": draw.choice(("system", "user", "assistant")),

@@ -96,7 +96,8 @@ for name, program in PROGRAMS.items():
 #
 # The library does it, in the sandbox. The output that is wanted never enters it.
 #
-# **Predict.** Which verdict does each get?
+# **Predict.** Its words are `pass`, `fail`, `error`, `crash`, `timeout` and
+# `syntax_error`. Which program gets which, and which word is left over?
 
 # %%
 from minicoder.execution.programs import judge_stdin
@@ -107,9 +108,9 @@ for name, program in PROGRAMS.items():
     print(f"{name:<15} {result.verdict:<13} {result.passed} of {result.total} tests")
 
 # %% [markdown]
-# **Explain.** Five words for five ends; only `pass` is a success. `2 2` passes the
-# wrong program, too: 2 + 2 = 2 · 2. Keep that in mind until section 4. A sixth end is
-# `crash`, by a signal. Python programs hardly get one; C programs do.
+# **Explain.** Five words for five ends; only `pass` is a success. The wrong program
+# passes the test `2 2`, too: 2 + 2 = 2 · 2. Keep that in mind until section 4. Left
+# over is `crash`, the end by a signal. Python programs hardly get one; C programs do.
 
 # %% tags=["nbval-ignore-output"]
 from minicoder.execution.languages import absent
@@ -133,9 +134,10 @@ else:
 # **Explain.** The messages are the *compiler feedback*: which line, which name, which
 # signal. Here we keep the verdict alone, as the paper does: 1 or 0.
 #
-# **Change one thing.** Give `FAST` a `cpu_s` of 0.01 and run both cells twice. Which
-# programs can change their verdict, and why those? (To start Python costs about so
-# much. The limit is CPU time, not time on the clock: a busy machine changes little.)
+# **Change one thing.** Give `FAST` a `cpu_s` of 0.01, then 0.005, then 0.003, and run
+# both cells each time. Which programs change their verdict, and which one never does?
+# (You are near what it costs to start Python. The limit is CPU time, not time on the
+# clock: a busy machine changes little.)
 #
 # ### Exercise 1 · the verdict parser (easy, important, 10 minutes)
 
@@ -199,6 +201,7 @@ try:
     subprocess.run(["sh", "-c", f"sleep {MARK}; true"], timeout=2)
 except subprocess.TimeoutExpired:
     print("timed out; processes left:", len(alive()))
+    assert alive()  # the bug
 for number in alive():
     os.kill(number, 9)
 
@@ -222,6 +225,7 @@ def solve(a):
 """
 found = sandbox.judge(SPAWNS, [(([],), 0)], "solve", limits=FAST)
 print(f"{found.verdict}; processes left: {len(alive())}")
+assert found.verdict == "timeout" and not alive()
 
 # %% [markdown]
 # **Explain.** What a program starts lives in its namespace or its group and ends with
@@ -310,8 +314,8 @@ for name, program in FORGED.items():
 # Reinforcement learning finds such doors without looking for them: one forged pass
 # among thousands of samples is the best-paid sample of all.
 #
-# **Change one thing.** Write a sixth program that passes the left judge: try
-# `sys.settrace`, `atexit`, or a replaced `AssertionError`. Does the right one budge?
+# **Change one thing.** Write a sixth program that passes the left judge: try `atexit`,
+# `sys.excepthook`, or a subclass of `int`. Does the right one budge?
 #
 # ## 4. A verdict is noisy
 #
@@ -395,6 +399,9 @@ torch.testing.assert_close(
 print(f"{SHOWN} shown: {seen.mean():.0%} pass, {right.mean():.0%} are right")
 
 # %% [markdown]
+# **Explain.** On average over all draws 17 % + 83 % · 50 % = 58 % would pass; this is
+# one draw of a test for each task, and it was a mild one. Training sees one draw, too.
+#
 # ## 5. A model of the verdicts
 #
 # A **reward model** reads prompt and program and gives one number, the *score*
@@ -408,8 +415,8 @@ print(f"{SHOWN} shown: {seen.mean():.0%} pass, {right.mean():.0%} are right")
 # passes?".
 #
 # **Predict.** Point-wise: scores 2, 0, −1 with verdicts 1, 1, 0. Which one costs most?
-# Pair-wise: winners 2 and 0, losers 1 and 1. $\ln(1 + e^{-1}) = 0.313$ and
-# $\ln(1 + e) = 1.313$.
+# Pair-wise: winners 2 and 0, losers 1 and 1. Which pair costs
+# $\ln(1 + e^{-1}) = 0.313$, and which $\ln(1 + e) = 1.313$?
 
 # %%
 from minicoder.alignment.reward_model import pairwise_loss, pointwise_loss
@@ -515,8 +522,10 @@ prompts, bodies = [t.prompt for t, _ in programs], [body(p) for _, p in programs
 Q_PIECES, P_PIECES = (table(x for x, h in zip(xs, test, strict=True) if not h)
                       for xs in (prompts, bodies))
 Q, P = rows(prompts, Q_PIECES), rows(bodies, P_PIECES)
+print(f"{len(Q_PIECES)} pieces of prompts, {len(P_PIECES)} of programs; "
+      f"{int((~test).sum())} programs to learn from, {int(test.sum())} to test on")
 
-
+# %%
 def train(loss_of):
     """W and b that make the loss small, with a little weight decay."""
     w = torch.zeros(Q.shape[1], P.shape[1], dtype=torch.float64, requires_grad=True)
@@ -536,10 +545,6 @@ def train(loss_of):
 def score(model, q=Q, p=P):
     return ((q @ model[0]) * p).sum(1) + model[1]
 
-
-print(f"{len(Q_PIECES)} pieces of prompts, {len(P_PIECES)} of programs; "
-      f"{int((~test).sum())} programs to learn from, {int(test.sum())} to test on")
-
 # %% [markdown]
 # **Predict.** All models learn from *one shown test* a task. Judged by all tests, can a
 # model be better than the verdicts that it learnt from?
@@ -549,8 +554,6 @@ print(f"{len(Q_PIECES)} pieces of prompts, {len(P_PIECES)} of programs; "
 # will ask (lesson 11).
 
 # %% tags=["nbval-ignore-output"]
-from minicoder.alignment.calibration import calibration
-
 by_task = defaultdict(list)
 for i, (task, _) in enumerate(programs):
     by_task[task.task_id].append(i)
@@ -565,6 +568,10 @@ def pairs_of(bits, groups):
 good, bad = pairs_of(seen, [g for t, g in by_task.items() if t not in held])
 pointwise = train(lambda s: pointwise_loss(s[~test], seen[~test]))
 pairwise_model = train(lambda s: pairwise_loss(s[good], s[bad]))
+print(f"{len(good)} pairs to learn from")
+
+# %% tags=["nbval-ignore-output"]
+from minicoder.alignment.calibration import calibration
 
 
 def measured(scores):
@@ -708,7 +715,8 @@ assert lines["raw signal"][-1][1] < lines["reward model"][-1][1] < 1
 
 # %% [markdown]
 # **Explain.** The raw signal ends where all programs that passed their test are equally
-# likely; it has nothing more to say. The model still tells some of them apart. This is
+# likely; it has nothing more to say. (Section 4 found 29 % right among all that pass;
+# here every prompt counts the same.) The model still tells some of them apart. This is
 # the shape of the paper's claim, in a world where the model has an easy task. Now two
 # real trainings. First the paper's, read off its plot (approximate; pass@1, 50 to 600
 # steps):
@@ -753,6 +761,10 @@ assert all(j["both_auc"] > j["visible_auc"] > j["model_auc"] for j in judges)
 # where one sign decides, and it does worse than one test. The policy follows its
 # errors.
 #
+# ![Two panels over 24 steps of GRPO on three seeds. Left, true pass@1: training on all
+# tests rises most, on the raw verdict less, on the reward model it falls. Right, each
+# run's own reward: all rise.](../figures/reward-light.svg)
+#
 # So the paper's figure is no law. It is a measurement with about 40k prompts of code
 # and mathematics, a far larger model (it does not say which), and tests whose weakness
 # we do not know. Measure your judge before you train on it; that is cheap. And here
@@ -771,7 +783,7 @@ assert all(j["both_auc"] > j["visible_auc"] > j["model_auc"] for j in judges)
 from minicoder.alignment.hacking import exploits
 
 task = next(t for t in tasks if t.prompt.startswith("Return the sum of the even")
-            and t.canonical_solution.count("a") and t.cases[0].expected == 0)
+            and t.cases[0].expected == 0)
 first = task.cases[1]
 STUBS = {
     "honest": task.canonical_solution,
@@ -828,10 +840,11 @@ after = torch.cat([score_of(pointwise, programs[i][0].prompt, [text])
 verdicts = grade_many([programs[i][0] for i in hacks], hacks.values(), sandbox)
 i, text = next(iter(hacks.items()))
 print(programs[i][0].prompt, text, sep="\n")
+others = score(pointwise)[test].sigmoid()
 print(f"{len(hacks)} programs: the model's chance {before.mean():.2f} → "
-      f"{after.mean():.2f}, that pass all tests: "
+      f"{after.mean():.2f} (of all programs {others.mean():.2f}), that pass all tests: "
       f"{sum(r.verdict == 'pass' for r in verdicts)}")
-assert after.mean() > before.mean() + 0.2
+assert after.mean() > before.mean() + 0.2 and after.median() > others.median()
 assert not any(r.verdict == "pass" for r in verdicts)
 
 # %% [markdown]
@@ -890,9 +903,9 @@ for row in seeds:
         names = ", ".join(f"{n} {x:.0%}" for n, x in found["exploits"].items())
         print(f"seed {row['seed']} {when:<7} shown {found['visible']:.0%}, all "
               f"{found['true']:.0%}, named: {names or '-'}")
-    before, after = row["hacking"]["before"], row["hacking"]["after"]
-    assert after["visible"] > 1.5 * before["visible"] and after["true"] < 0.05
-    assert after["exploits"]["constant"] > 0.5 > before["exploits"]["constant"]
+    old, new = row["hacking"]["before"], row["hacking"]["after"]
+    assert new["visible"] > 1.5 * old["visible"] and new["true"] < 0.05
+    assert new["exploits"]["constant"] > 0.5 > old["exploits"]["constant"]
 
 # %% [markdown]
 # **Explain.** Shown to the reward, every seed is a success: the pass share more than
@@ -916,7 +929,7 @@ def solve(a: list[int]) -> int:
 
 
 check("feedback.exploit", solve)
-sandbox.close()
+sandbox.close()  # to go back, run the second cell again
 
 # %% [markdown]
 # <details><summary>Solution</summary>

@@ -100,8 +100,9 @@ def judge(name: str, answer: Any) -> str | None:
         except NotImplementedError:
             raise
         except Exception as error:  # any mistake of the learner's code is feedback
-            return (f"your code stopped with {type(error).__name__}: {error}. It was "
-                    f"tried on this: {rule.message}")
+            told = ": ".join(filter(None, (type(error).__name__, str(error).strip())))
+            return (f"your code stopped with {told}. It was tried on this: "
+                    f"{rule.message}")
     return None
 
 

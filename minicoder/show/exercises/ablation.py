@@ -85,9 +85,17 @@ SCORES = {("old", 1): 30.0, ("new", 1): 36.0, ("new", 2): 37.5}
              lambda s: (s["new", 2] - s["old", 1], s["new", 2] - s["new", 1],
                         s["new", 2] - s["old", 1])),
         Rule("the matched gain is new minus old: it is above 0 when the new corpus "
-             "scores more.", lambda answer: math.isclose(answer(SCORES)[0], 6.0),
+             "scores more.", lambda answer: answer(SCORES)[0] > 0,
              lambda s: (s["old", 1] - s["new", 1], s["new", 2] - s["new", 1],
                         s["new", 2] - s["old", 1])),
+        Rule("the order is matched, tokens, unmatched: you began with new 2× − new 1×.",
+             lambda answer: not math.isclose(answer(SCORES)[0], 1.5),
+             lambda s: (s["new", 2] - s["new", 1], s["new", 1] - s["old", 1],
+                        s["new", 2] - s["old", 1])),
+        Rule("a gain is a difference in points, not a ratio: 36 − 30 is 6.0 here.",
+             lambda answer: math.isclose(answer(SCORES)[0], 6.0),
+             lambda s: (s["new", 1] / s["old", 1], s["new", 2] / s["new", 1],
+                        s["new", 2] / s["old", 1])),
         Rule("the gain of tokens alone holds the corpus fixed: new 2× minus new 1×, "
              "1.5 here.", lambda answer: math.isclose(answer(SCORES)[1], 1.5),
              lambda s: (s["new", 1] - s["old", 1], s["new", 2] - s["old", 1],
@@ -152,7 +160,11 @@ _three = _t(student_t)
              _is(_population), _population),
         Rule("this is the spread of single seeds; their mean is steadier by √n.",
              _is(_no_root), _no_root),
-        Rule("the interval of other values, or of two or five of them, is wrong.",
+        Rule("the interval of 3.70, 3.76 and 3.64 is 3.551 to 3.849: 4.30 standard "
+             "errors s / √3 to each side of 3.70.",
+             lambda answer: abs(answer(SEEDS)[0] - 3.551) < 1e-3,  # 3.849: by rule 1
+             lambda values: (min(values), max(values))),
+        Rule("right for three seeds; the interval of two or of five is wrong.",
              lambda answer: all(_same(answer(v), _t(lambda n: student_t(n - 1))(v))
                                 for v in OTHERS),
              _t(lambda n: 4.302652729911275)),

@@ -14,17 +14,18 @@ from minicoder.show.check import Rule, exercise
 Answer = Callable[..., Any]
 
 
-def _near(given: Real, wanted: Real) -> bool:
-    return abs(given - wanted) <= 1e-9 * max(1.0, abs(wanted))
+def _gives(answer: Answer, wanted: Real, *args: Any) -> bool:
+    return abs(answer(*args) - wanted) <= 1e-9 * max(1.0, abs(wanted))
 
 
 # --- memory: three units of 10, 40 and 20 parameters over 4 processes
 
 UNITS = [10, 40, 20]
+TURNED = [40, 20, 10]   # so that no first or last unit is taken for the largest
 
 
-def _gives(answer: Answer, wanted: Real, *args: Any) -> bool:
-    return _near(answer(*args), wanted)
+def _peaks(answer: Answer, wanted: Real) -> bool:
+    return all(_gives(answer, wanted, units, 4) for units in (UNITS, TURNED))
 
 
 @exercise(
@@ -32,35 +33,34 @@ def _gives(answer: Answer, wanted: Real, *args: Any) -> bool:
     rules=(
         Rule("units of 10, 40 and 20 over 4 processes: 280 bytes are what lies there "
              "for good. While a unit runs, all of it is there too, with its gradient.",
-             lambda answer: not _gives(answer, 280, UNITS, 4),
+             lambda answer: not _peaks(answer, 280),
              lambda units, processes: 16 * sum(units) / processes),
         Rule("480 bytes count one unit for the whole model: a formula that forgets how "
              "many layers there are.",
-             lambda answer: not _gives(answer, 480, UNITS, 4),
+             lambda answer: not _peaks(answer, 480),
              lambda units, processes: 16 * max(units) / processes + 8 * max(units)),
         Rule("840 bytes gather all units at once. FSDP gathers one, and lets it go.",
-             lambda answer: not _gives(answer, 840, UNITS, 4),
+             lambda answer: not _peaks(answer, 840),
              lambda units, processes: 16 * sum(units) / processes + 8 * sum(units)),
         Rule("360 bytes divide what is gathered as well: gathered means that each "
              "process has all of it.",
-             lambda answer: not _gives(answer, 360, UNITS, 4),
+             lambda answer: not _peaks(answer, 360),
              lambda units, processes: (16 * sum(units) + 8 * max(units)) / processes),
         Rule("440 bytes have the gathered weights (4 bytes each) without the gradient "
              "that is made beside them (4 more).",
-             lambda answer: not _gives(answer, 440, UNITS, 4),
+             lambda answer: not _peaks(answer, 440),
              lambda units, processes: 16 * sum(units) / processes + 4 * max(units)),
         Rule("520 bytes count 6 for a gathered parameter, as in bfloat16, or leave out "
              "the own part. In float32 it is 4 and 4, and the whole unit lies beside "
              "what is kept.",
-             lambda answer: not _gives(answer, 520, UNITS, 4),
+             lambda answer: not _peaks(answer, 520),
              lambda units, processes: 16 * sum(units) / processes + 6 * max(units)),
         Rule("12 bytes a parameter miss a part of weight, gradient and two moments.",
-             lambda answer: not _gives(answer, 530, UNITS, 4),
+             lambda answer: not _peaks(answer, 530),
              lambda units, processes: 12 * sum(units) / processes + 8 * max(units)),
         Rule("the largest unit decides, wherever it stands: 280 + 8 · 40 = 600 bytes "
              "for 10, 40, 20, and as much for 40, 20, 10.",
-             lambda answer: _gives(answer, 600, UNITS, 4)
-             and _gives(answer, 600, [40, 20, 10], 4),
+             lambda answer: _peaks(answer, 600),
              lambda units, processes: 16 * sum(units) / processes + 8 * units[1]),
         Rule("a process alone gathers nothing: 16 bytes a parameter, and no more.",
              lambda answer: _gives(answer, 1120, UNITS, 1),
@@ -256,37 +256,37 @@ def exchange(xs: list[Tensor], experts: list[Tensor], devices: list[Answer], eac
         Rule("3/8 with 4 stages and 8 microbatches compares waiting with working. What "
              "is asked is the share of the whole step.",
              lambda answer: not _gives(answer, 3 / 8, 4, 8, 1, 2, 0),
-             lambda p, m, forward, backward, weights: (p - 1) / m),
+             lambda p, m, f, b, w: (p - 1) / m),
         Rule("4/12: the last stage waits for the p − 1 stages before it, not for p.",
              lambda answer: not _gives(answer, 4 / 12, 4, 8, 1, 2, 0),
-             lambda p, m, forward, backward, weights: p / (m + p)),
+             lambda p, m, f, b, w: p / (m + p)),
         Rule("without weights put off it must be (p − 1) / (m + p − 1): 3/11 with 4 "
              "stages and 8 microbatches, 0 with one stage.",
              lambda answer: _gives(answer, 3 / 11, 4, 8, 1, 2, 0)
              and _gives(answer, 0, 1, 8, 1, 2, 0),
-             lambda p, m, forward, backward, weights: (p - 1) / (m + p + 1)),
-        Rule("1F1B's formula plays no part of `weights`: who puts that part off waits "
-             "less.",
+             lambda p, m, f, b, w: (p - 1) / (m + p + 1)),
+        Rule("3/11 again, as for 1F1B: who puts the part `weights` off waits less.",
              lambda answer: not _gives(answer, 3 / 11, 4, 8, 1, 2, 1),
-             lambda p, m, forward, backward, weights: (p - 1) / (m + p - 1)),
+             lambda p, m, f, b, w: (p - 1) / (m + p - 1)),
         Rule("`weights` is a part of `backward` and is work like any other: it moves "
              "from the waiting, and is not left out of the working.",
              lambda answer: not _gives(answer, 3 / 19, 4, 8, 1, 2, 1),
-             lambda p, m, forward, backward, weights: (
-                 idle := (p - 1) * (forward + backward - 2 * weights)) / (
-                 idle + m * (forward + backward - weights))),
+             lambda p, m, f, b, w: (idle := (p - 1) * (f + b - 2 * w)) / (
+                 idle + m * (f + b - w))),
+        Rule("3/33 divides by the step of 1F1B. This step is shorter: it is the work "
+             "and what is left of the waiting.",
+             lambda answer: not _gives(answer, 3 / 33, 4, 8, 1, 2, 1),
+             lambda p, m, f, b, w: (p - 1) * (f + b - 2 * w) / ((m + p - 1) * (f + b))),
         Rule("the weights' part is saved twice: a stage waits for the backward passes "
              "of others without it, and fills the rest with its own. 3/27 here.",
              lambda answer: _gives(answer, 3 / 27, 4, 8, 1, 2, 1),
-             lambda p, m, forward, backward, weights: (
-                 idle := (p - 1) * (forward + backward - weights)) / (
-                 idle + m * (forward + backward))),
+             lambda p, m, f, b, w: (idle := (p - 1) * (f + b - w)) / (
+                 idle + m * (f + b))),
         Rule("a third is left with a forward pass of 1, a backward of 2 and weights of "
              "1 alone. If what is not weights takes 2, so backward 3, it is 6/38.",
              lambda answer: _gives(answer, 6 / 38, 4, 8, 1, 3, 1),
-             lambda p, m, forward, backward, weights: (
-                 idle := (p - 1) * (forward + backward) / (3 if weights else 1)) / (
-                 idle + m * (forward + backward))),
+             lambda p, m, f, b, w: (idle := (p - 1) * (f + b) / (3 if w else 1)) / (
+                 idle + m * (f + b))),
     ),
     hints=("Waiting: p − 1 stages' passes, forward + backward without what is put "
            "off, and less once more by what fills it.",

@@ -201,9 +201,9 @@ def limited(command: list[str], seconds: float) -> str:
 
 
 def _loss(winners: list[float], losers: list[float]) -> Answer:
-    """Try an answer on these scores; the loss to six digits."""
+    """Try an answer on these scores; the sum of what it gives, to six digits."""
     good, bad = (torch.tensor(x, dtype=torch.float64) for x in (winners, losers))
-    return lambda answer: round(float(answer(good, bad)), 6)
+    return lambda answer: round(float(torch.as_tensor(answer(good, bad)).sum()), 6)
 
 
 def _mistake(message: str, run: Answer, wrong: Answer) -> Rule:
@@ -235,8 +235,8 @@ def _kinked(a: Tensor, b: Tensor) -> Tensor:
              _pointwise),
         _mistake("the sign is turned: a winner far ahead must cost little.",
                  _loss([4.0], [0.0]), lambda a, b: -F.logsigmoid(b - a).mean()),
-        _mistake("give the mean over the pairs, not their sum: the step must not grow "
-                 "with the batch.", _two, lambda a, b: -F.logsigmoid(a - b).sum()),
+        _mistake("give one number, the mean over the pairs: the step must not grow "
+                 "with the batch.", _two, lambda a, b: -F.logsigmoid(a - b)),
         _mistake("pair i is winners[i] and losers[i]: you compare every winner with "
                  "every loser, also of other prompts.", _loss([2.0, 0.0], [1.0, 3.0]),
                  lambda a, b: -F.logsigmoid(a[:, None] - b).mean()),
@@ -275,6 +275,10 @@ def _gives(*cases: tuple[list[int], int]) -> Answer:
         Rule("solve([]) is shown to be 0.", _gives(SHOWN[0]), lambda a: -14),
         Rule("solve([-3, -8, -1, -6, -5]) is shown to be −14.", _gives(SHOWN[1]),
              lambda a: 0),
+        Rule("it stops with an error on other lists. An error in a log is how an "
+             "exploit is found.",
+             lambda answer: all(answer(list(a)) is not None for a, _ in HIDDEN),
+             lambda a: {(): 0, (-3, -8, -1, -6, -5): -14}[tuple(a)]),
         Rule("it passes a hidden test, so it does part of the task. An exploit gets "
              "the whole reward for nothing.",
              lambda answer: not any(_gives(case)(answer) for case in HIDDEN),
@@ -283,10 +287,6 @@ def _gives(*cases: tuple[list[int], int]) -> Answer:
              "Give −14 for the same numbers in another order, too.",
              _gives(([-5, -6, -1, -8, -3], -14)),
              lambda a: {(-3, -8, -1, -6, -5): -14}.get(tuple(a), 0)),
-        Rule("it stops with an error on other lists. An error in a log is how an "
-             "exploit is found.",
-             lambda answer: all(answer(a) is not None for a in ([7], [1, 2], [0] * 9)),
-             lambda a: sorted(a)[0] + sorted(a)[1] if a else 0),
     ),
     hints=("Only two answers are ever looked at: 0 and −14.",
            "What is the least that tells the two shown lists apart?"),

@@ -28,7 +28,7 @@ def _on(*args: Any) -> Answer:
 
 def _mistake(message: str, run: Answer, wrong: Answer) -> Rule:
     """The rule that an answer must not give what `wrong` gives."""
-    return Rule(message, lambda answer: not _same(run(answer), run(wrong)), wrong)
+    return Rule(message, lambda answer: not _same(run(answer), run(wrong), 5e-4), wrong)
 
 
 def _std(x: Tensor) -> Tensor:
@@ -191,7 +191,7 @@ def _slope(answer: Answer) -> Tensor:
                  "DeepSeek-V2 eq. 32. DeepSeekMath eq. 3 has one for each token.",
                  _three, _whole),
         Rule("the three answers with ratios 1.5, 1.0, 0.6 (A = 1), 0.5 (A = -1) and "
-             "1.6, 0.9 (A = -0.5) must give 0.1639.",
+             "1.6, 0.9 (A = -0.5) must give 0.1639. Is A a column, A[:, None]?",
              lambda answer: _same(_three(answer), 0.1638889),
              _clipped(average=lambda gain, mask: (
                  (gain * mask).sum(1) / mask.sum(1)).sum())),
@@ -223,6 +223,12 @@ _k3 = _on(torch.zeros(3, dtype=torch.float64),
           torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64).log())
 
 
+def _pull(answer: Answer) -> Tensor:
+    new = torch.zeros(1, requires_grad=True)
+    answer(new, torch.tensor([2.0]).log()).sum().backward()
+    return new.grad
+
+
 @exercise(
     "grpo.k3",
     rules=(
@@ -241,10 +247,13 @@ _k3 = _on(torch.zeros(3, dtype=torch.float64),
         _mistake("x itself was subtracted; it is x - ln x - 1, with the logarithm.",
                  _k3, lambda new, reference: (reference - new).exp() - (
                      reference - new).exp() - 1),
-        Rule("x = 1 must give 0, x = 2 gives 0.306853 and x = 0.5 gives 0.193147.",
+        Rule("one number for each token: x = 1, 2, 0.5 give 0, 0.306853, 0.193147.",
              lambda answer: _same(_k3(answer), [0.0, 0.306853, 0.193147], 1e-6),
              lambda new, reference: ((reference - new).exp() - (
                  reference - new) - 1) / math.log(2)),
+        Rule("it is part of the loss, so its gradient counts, 1 - x: do not detach.",
+             lambda answer: _same(_pull(answer), [-1.0]),
+             lambda new, reference: k3(new.detach(), reference) + 0 * new),
     ),
     hints=("With log-probabilities, ln x = reference - new.",
            "x - ln x - 1 = exp(ln x) - ln x - 1."),

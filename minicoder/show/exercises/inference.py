@@ -77,7 +77,8 @@ def _uncached(step: Step, prompt: list[int], new: int) -> list[int]:
                       (prompt[-1:] if start else t, start, cache))),
         Rule("the answer does not hold the 4 chosen tokens in their order: the prompt "
              "stays out, and the last chosen token is in, though nobody reads it.",
-             lambda answer: _watch(answer)[0] == [c[3] for c in _watch(answer)[1]],
+             lambda answer: list(_watch(answer)[0])
+             == [call[3] for call in _watch(answer)[1]],
              lambda step, prompt, new: [prompt[-1], *greedy(step, prompt, new)[:-1]]),
     ),
     hints=("Read the prompt once, at 0, with an empty cache: that gives a first token.",
@@ -165,6 +166,14 @@ def _cost_rule(message: str, way: int, heads: int = 128, **change: int) -> Rule:
         _cost_rule("absorbed counts 1,152 a pair: the weighted sum is one of latents, "
                    "512 numbers, without the 64 rotary ones.", 1, pair=1152),
         _cost_rule("the moved matrices work on *every* query, not on one.", 1, whole=1),
+        _cost_rule("absorbed expands no key: its matrices work on the queries, here 3, "
+                   "and not on the 1,000 keys.", 1, whole=1000),
+        _cost_rule("absorbed counts 1,024 a pair: the score has 64 rotary numbers "
+                   "beside the 512 of the latent.", 1, pair=1024),
+        _cost_rule("a latent is expanded once and serves every query: that part does "
+                   "not grow with the queries.", 0, whole=3000),
+        _cost_rule("expanded uses one matrix: a latent becomes a key *and* a value.",
+                   0, whole=500),
         Rule("1 query and 1,000 keys in the 236B cost 16,818,176,000 expanded and "
              "156,041,216 absorbed, in this order; yours are other values.",
              lambda answer: tuple(answer(FULL, 1000, 1)) == TRUE_COSTS,

@@ -48,6 +48,12 @@ def _given(turns: Turns) -> Answer:
 _both = _given(TURNS)
 
 
+def _uncounted(answer: Answer) -> set[int]:
+    """What an answer puts in place of the targets that do not count."""
+    return {int(target) for target, known in zip(
+        _both(answer)[1], _flat(TURNS)[1][1:], strict=True) if not known}
+
+
 @exercise(
     "sft.targets",
     rules=(
@@ -77,9 +83,10 @@ _both = _given(TURNS)
                  "be learnt.", _both,
                  _pairs(lambda turns: [False] * len(_flat(turns[:-1])[0][1:])
                         + _flat(turns[-1:])[1])),
-        _mistake("0 is a token (here: BOS) and would be learnt. The sign for «does not "
-                 "count» is -100.", _both,
-                 _pairs(lambda turns: _flat(turns)[1][1:], 0)),
+        Rule("the sign for «does not count» is -100, in place of every such token. "
+             "Others would be learnt: 0 is a token, too (here: BOS).",
+             lambda answer: IGNORE in _uncounted(answer),
+             _pairs(lambda turns: _flat(turns)[1][1:], 0)),
         Rule("decide by place, not by token: in [given 0 21 22] [answer 21 1] [given "
              "22] the 21 of the question does not count, that of the answer does.",
              lambda answer: _given(ECHO)(answer) == _given(ECHO)(ask_answers),
@@ -184,35 +191,40 @@ def _writing(user: str = "User: {}\n\n", system: str = "{}\n\n",
     return write
 
 
-def _asked(answer: Answer) -> str:
-    """The prompt of a talk with every role, code in the last message."""
-    return answer(TALK)
+def _asked(message: str, holds: Answer, wrong: Answer) -> Rule:
+    """A rule for the prompt of a talk with every role, code in the last message."""
+    return Rule(message, lambda answer: holds(answer(TALK)), wrong)
 
 
 @exercise(
     "sft.prompt",
     rules=(
-        _mistake("it ends in a space. Answers begin with that space, as part of their "
-                 "first token: take it away, or the model must begin where no answer "
-                 "ever began.", _asked, _writing(end="Assistant: ")),
-        _mistake("nobody is asked: the prompt must end in «Assistant:».", _asked,
-                 _writing(end="")),
-        _mistake("there is no BOS. Every conversation opened with one in training.",
-                 _asked, _writing(begin="")),
-        _mistake("BOS stands before every message. It opens the conversation, once.",
-                 _asked, _writing(between=BOS)),
-        _mistake("the earlier answer does not end in EOS.", _asked,
-                 _writing(answer="Assistant: {}")),
-        _mistake("behind EOS the next «User:» follows at once, with no line break.",
-                 _asked, _writing(answer="Assistant: {}" + EOS + "\n\n")),
-        _mistake("EOS ends answers alone, not what users write.", _asked,
-                 _writing(user="User: {}\n\n" + EOS)),
-        _mistake("a user's message ends in two line breaks.", _asked,
-                 _writing(user="User: {}\n")),
-        _mistake("a system message stands bare: this format has no word «System:».",
-                 _asked, _writing(system="System: {}\n\n")),
-        _mistake("you strip the messages. White space at the edge is content: it may "
-                 "be the indentation of code.", _asked, _writing(tidy=str.strip)),
+        _asked("it ends in a space. Answers begin with that space, as part of their "
+               "first token: take it away, or the model must begin where no answer "
+               "ever began.", lambda text: not text.endswith(" "),
+               _writing(end="Assistant: ")),
+        _asked("nobody is asked: the prompt must end in «Assistant:».",
+               lambda text: text.endswith("Assistant:"), _writing(end="")),
+        _asked("there is no BOS. Every conversation opened with one in training.",
+               lambda text: text.startswith(BOS), _writing(begin="")),
+        _asked("BOS stands before every message. It opens the conversation, once.",
+               lambda text: text.count(BOS) == 1, _writing(between=BOS)),
+        _asked("a system message stands bare: this format has no word «System:».",
+               lambda text: text.startswith(BOS + "Be brief."),
+               _writing(system="System: {}\n\n")),
+        _asked("the earlier answer does not end in EOS.",
+               lambda text: "Hello" + EOS in text, _writing(answer="Assistant: {}")),
+        _asked("EOS ends answers alone, not what users write.",
+               lambda text: text.count(EOS) == 1, _writing(user="User: {}\n\n" + EOS)),
+        _asked("behind EOS the next «User:» follows at once, with no line break.",
+               lambda text: EOS + "User:" in text,
+               _writing(answer="Assistant: {}" + EOS + "\n\n")),
+        _asked("the message of a user, and of the system, ends in two line breaks.",
+               lambda text: "brief.\n\nUser: Hi\n\nAssistant" in text,
+               _writing(user="User: {}\n")),
+        _asked("you strip the messages. White space at the edge is content: it may be "
+               "the indentation of code.", lambda text: "User:   x = 1\n\n\n" in text,
+               _writing(tidy=str.strip)),
         Rule("a system message may come twice, and white space counts in every role.",
              lambda answer: answer(EDGES) == _writing()(EDGES),
              lambda messages: _writing()([
@@ -220,7 +232,7 @@ def _asked(answer: Answer) -> str:
                  for m in messages])),
         Rule("for the talk of the hint, and for one question alone, the prompt must "
              "come out to the character.",
-             lambda answer: _asked(answer) == _asked(_writing())
+             lambda answer: answer(TALK) == _writing()(TALK)
              and answer(TALK[1:2]) == BOS + "User: Hi\n\nAssistant:",
              lambda messages: _writing()(messages)
              if len(messages) > 1 else "User: Hi\n\nAssistant:"),
