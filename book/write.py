@@ -17,7 +17,7 @@ GENERATED = BOOK / "generated"
 
 
 def write(folder: Path = GENERATED) -> list[Path]:
-    """Fill `folder` with the pages alone; `ValueError` when two writers name one page."""
+    """Fill `folder` with the pages alone; `ValueError` when two writers name one."""
     pages: dict[str, str] = {}
     for path in sorted((BOOK / "writers").glob("[!_]*.py")):
         written = import_module(f"book.writers.{path.stem}").pages()
