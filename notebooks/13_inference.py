@@ -116,7 +116,8 @@ plt.show()
 # remedy for weights. It is none for the cache: each text has its own.
 #
 # **Change one thing.** From how many tokens on does this matrix reach the ridge? Solve
-# `intensity(tokens) >= ridge` by trying. Why are they more than 330?
+# `intensity(tokens) >= ridge` by trying. Why are they more than 330? (From 458:
+# what goes in and comes out is moved as well, not the weights alone.)
 #
 # ## 2. Without a cache, everything is computed again
 #
@@ -245,7 +246,8 @@ def greedy(step, prompt: list[int], new: int) -> list[int]:
     """The `new` likeliest tokens after `prompt`: it in one step, then one token a step.
 
     step(tokens, start, cache) reads tokens that stand at positions start, start + 1,
-    ... behind those in `cache`; it returns the likeliest next token and a longer cache.
+    ... behind those in `cache`, a list that begins as []; it returns the likeliest next
+    token and a longer cache.
     """
     ...
 
@@ -322,16 +324,22 @@ told = 2 * full.num_attention_heads * full.v_head_dim * 2 * tokens
 print(f"told  {told / 2**30:6.1f} GiB")
 print(f"true  {told * full.num_hidden_layers / 2**30:6.1f} GiB for 128,000 tokens")
 print(f"true  {2 * n['MHA'] * 131_072 / 2**30:6.1f} GiB for 131,072 tokens")
+omitted = full.cache_width * 131_072  # the same mistake for MLA, in numbers
+print(f"the cache that was allocated above holds {cache.buffer.numel() / omitted:.0f} "
+      "times what such a formula says")
+assert cache.buffer.numel() == full.num_hidden_layers * omitted
 free = 8 * 80e9 - 2 * parameter_count(full)  # 8 cards of 80 GB, weights in bf16
 print("texts of 32,768 tokens beside the weights:",
       {kind: int(free / (2 * n[kind] * 32_768)) for kind in ("MHA", "MLA")})
 
 # %% [markdown]
+# The check that catches it: allocate a cache, here on the `meta` device, and count.
+#
 # The last line is why a cache matters to those who pay: with MHA 8 cards serve one such
 # text at a time, with MLA they serve many (an upper bound; other memory is not
 # counted). DeepSeek-V2 reports 5.76 times the generation throughput of DeepSeek 67B and
-# a cache 93.3 % smaller (§1), with weights in FP8 and about 6 bits a cached number
-# (§3.2.3).
+# a cache 93.3 % smaller (§1), with weights in FP8 (8 bits) and about 6 bits a cached
+# number (§3.2.3).
 #
 # ### Exercise 2 · bytes of a cache (easy, important, 4 minutes)
 
@@ -376,6 +384,7 @@ print("capacity:", *sizes)
 print(f"copied by doubling {sum(sizes[:-1]):,}, by torch.cat {10_000 * 9_999 // 2:,}")
 
 try:
+    # no token is -1, so no text ends early
     generate(model, [[3, 1, 4]] * 4, 5, end=-1, cache_budget=50_000)
 except UserError as error:
     print(error)
@@ -445,7 +454,9 @@ def draw_moved(batch):
 
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
-frame_slider([draw_moved(b) for b in BATCHES], [f"batch {b}" for b in BATCHES],
+frame_slider([draw_moved(b) for b in BATCHES],
+             [f"batch {b}: at 32K tokens MHA moves {moved('MHA', b, 32768):.0f} GB a "
+              f"token, MLA {moved('MLA', b, 32768):.0f} GB" for b in BATCHES],
              name="bytes-per-token", start=3)
 
 # %% [markdown]
@@ -471,12 +482,13 @@ for b in (1, 64):
 # %% [markdown]
 # **Explain.** At batch 64 MHA still moves 79 % of what it moved at batch 1, because
 # nearly all of it is cache. MLA moves a fifth: its cache is so small that sharing the
-# weights pays. Eight groups come close in bytes, and pay in quality: with 7B models GQA
-# scored 41.2 on MMLU and MHA 45.2 (DeepSeek-V2, table 8). The large MLA model scored
-# 59.0 against MHA's 57.5 (table 9).
+# weights pays. Eight groups move 14.8 GB where MLA moves 9.0, and pay in quality: with
+# 7B models GQA scored 41.2 on MMLU and MHA 45.2 (DeepSeek-V2, table 8). The large MLA
+# model scored 59.0 against MHA's 57.5 (table 9).
 #
 # **Change one thing.** In `moved`, give the cache 6 bits a number, as DeepSeek-V2 was
 # deployed: replace `2 *` by `0.75 *`. Whose line falls most, and does the order change?
+# (That of MHA, which is nearly all cache. The order stays.)
 #
 # ## 4. Absorb: move two matrices
 #
@@ -652,7 +664,8 @@ print(f"the example card (ridge {ridge:.0f}) is {first / second:.0f} times faste
 # Expanded would win only on a machine with less than 3.4 FLOP per byte.
 #
 # **Change one thing.** Lite has 16 heads. What is the intensity of its absorbed form?
-# Does it wait for memory or for arithmetic?
+# Does it wait for memory or for arithmetic? ($2 \cdot 16 \cdot 1088 / 1152 = 30$: for
+# memory.)
 #
 # Formulas are not a clock. The next cell measures a small layer on your machine in
 # CPU time, expand-each-step against absorbed. What it prints differs from machine to
@@ -781,6 +794,7 @@ print("answers have", [len(answer) for answer in answers], "tokens")
 
 # %% [markdown]
 # **Change one thing.** Let text 0 choose the end: `free_run[0][0]`. Who leaves when?
+# (It leaves after one step. The others never say that token, and write all six.)
 #
 # The last `assert` uses `stop`: any rule over the tokens of an answer may end it.
 # `stop_at(tokenizer, ["\n\n"])` makes one for texts, and looks at bytes: a stop string
@@ -876,6 +890,7 @@ print("streamed:", [first, *pieces] == once)
 # 0.95; what the file of Coder-V2 says is unverified.
 #
 # **Change one thing.** Ask `how` for temperature 0.01. Do two seeds still differ?
+# (No: $p^{100}$ leaves one token, and there is nothing to draw.)
 #
 # The time to the first token is the prefill's, the time between tokens is the decode's:
 # section 1's two jobs, as a user feels them.

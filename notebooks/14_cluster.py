@@ -68,14 +68,15 @@ work = Path(folder.name)
 #
 # AdamW in float32 keeps four numbers for each parameter: the weight, its gradient and
 # two moments (lesson 07). That is 16 bytes. $P$ processes that read different rows
-# would all hold the same 16 bytes. **ZeRO** deals them out, in three steps:
+# would all hold the same 16 bytes. **ZeRO** (zero redundancy optimizer) deals them out,
+# in three steps:
 #
 # | | dealt out | bytes a parameter and process |
 # |---|---|---|
-# | copies (DDP) | nothing | $16$ |
+# | copies: DDP, distributed data parallel | nothing | $16$ |
 # | ZeRO-1 | moments | $8 + 8/P$ |
 # | ZeRO-2 | and gradients | $4 + 12/P$ |
-# | ZeRO-3, **FSDP** | and weights | $16/P$ |
+# | ZeRO-3, **FSDP**, fully sharded data parallel | and weights | $16/P$ |
 #
 # **Predict.** How many GB are 16 bytes for each of 235.7 billion parameters? What must
 # a GPU of 80 GB hold of them when 64 share, with ZeRO-1 and with FSDP?
@@ -152,7 +153,8 @@ def fsdp_peak(units: list[int], processes: int) -> float:
     """Bytes of a process at the worst moment, all in float32.
 
     units: parameters of each unit of FSDP. What lies there for good is dealt out.
-    Beside it lies, whole, the unit that runs: its weights and gradients.
+    Beside it lies, whole, the unit that runs: its weights and gradients. A process
+    that is alone (processes = 1) has it whole already.
     """
     ...
 
@@ -265,6 +267,7 @@ with torch.no_grad():
         visits, once, away = count(one, 4, 4)
         print(f"{name:<14} {visits} visits, {once} rows once a device, {away} leave")
 assert once <= 2 * 16
+counted = [visits, once, away]  # the four processes below must count the same
 
 # %% [markdown]
 # For the 236B: 160 experts on 8 devices, 6 chosen, from at most 3 devices. Scores are
@@ -372,9 +375,8 @@ with gather_team(Layout(expert=4), torch.device("cpu")) as team, torch.no_grad()
                       attention.kv_a_proj_with_mqa.weight.grad.tolist()}
     (work / f"process-{team.rank}.json").write_text(json.dumps(found))
 '''
-(work / "script.py").write_text(SCRIPT)
 
-
+# %%
 def torchrun(processes, *arguments):
     """Start a program in so many processes, and wait for them."""
     return subprocess.run(
@@ -383,6 +385,7 @@ def torchrun(processes, *arguments):
         cwd=work, capture_output=True, text=True, timeout=240)
 
 
+(work / "script.py").write_text(SCRIPT)
 done = torchrun(4, "script.py", work, json.dumps(SIZES))
 assert done.returncode == 0, done.stderr[-2000:]
 found = [read_json(work / f"process-{rank}.json") for rank in range(4)]
@@ -394,7 +397,7 @@ print("rows once a device:", sum(one["copies"] for one in sent),
       "| leave:", sum(one["away_copies"] for one in sent),
       "| visits:", sum(one["visits"] for one in sent))
 assert [sum(one[key] for one in sent) for key in (
-    "visits", "copies", "away_copies")] == [visits, once, away]
+    "visits", "copies", "away_copies")] == counted
 
 # %% [markdown]
 # **Explain.** Nobody holds more than two experts, and the outputs are those of one
@@ -465,9 +468,10 @@ print(f"slope {k.grad:.0f}; the two processes say {own}, their sum {sum(own):.0f
 
 # %% [markdown]
 # **Explain.** Each process sees its own heads: 2, 3. The sum is right, so somebody has
-# to sum. For the *latent* the usual column-parallel matrix behind it does that. The
-# rotary key goes around that matrix. Megatron-LM lacked the sum (issue 1699, July 2025;
-# a repair, pull request 6839, was under review in August 2026).
+# to sum. For the *latent* the matrix behind it does that: its outputs are dealt out by
+# heads (*column-parallel*), and on the way back it adds up the gradients of its input.
+# The rotary key goes around that matrix. Megatron-LM lacked the sum (issue 1699, July
+# 2025; a repair, pull request 6839, was under review in August 2026).
 #
 # The script of section 2 made it: four processes, one head each.
 #
@@ -494,8 +498,8 @@ for way in ("right", "bug"):
 # tests catch it: gradients against one process, and equality of what should be copies.
 #
 # **Change one thing.** In the script, sum the key's gradient and not the latent's:
-# `torch.cat((latent, entering(key, mesh)), dim=-1)`. Run that cell and this one again.
-# Which rows are wrong now?
+# `torch.cat((latent, entering(key, mesh)), dim=-1)`. Run that cell, the next one and
+# this one again. Which rows are wrong now? (The latent's. The loss is right as before.)
 #
 # ## 4. Bubbles: who waits
 #
@@ -582,18 +586,21 @@ def draw_step(m, p=4):
 
 MANY = (4, 8, 16)
 frame_slider([draw_step(m) for m in MANY],
-             [f"{m} microbatches in 4 stages, drawn for three orders of work"
+             [f"{m} microbatches in 4 stages wait: " + ", ".join(
+                 f"{way} {1 - WORK * m / play(4, m, way)[1]:.0%}" for way in WAYS)
               for m in MANY], name="cluster-bubbles", start=1)
 
 # %% [markdown]
 # **Explain.** GPipe and 1F1B wait equally long, $(p-1)/(m+p-1)$ of a step. 1F1B keeps
 # the activations of at most $p$ microbatches, GPipe those of all $m$: there it wins.
 # Zero bubble waits $(p - 1)(F + B - 2W)$ in place of $(p - 1)(F + B)$: a third here.
-# (That holds where $W$ is as long as the shorter of $F$ and the rest of $B$.) It pays
+# (That holds where $W$ is just as long as the shorter of $F$ and $B - W$.) It pays
 # in memory, since activations stay until the weights' gradients are made.
 #
-# **Change one thing.** Who recomputes goes back for longer: `"B": 3, "I": 2`. Does the
-# formula, which the cell asserts, still hold? Is what is left still a third?
+# **Change one thing.** Who *recomputes* drops activations and makes them again on the
+# way back, which then takes longer: `"B": 3, "I": 2`. Does the formula, which the cell
+# asserts, still hold? Is what is left still a third? (It holds. A half is left, 6 of
+# 12.)
 #
 # ![Three schedules of a pipeline of 4 stages and 6 microbatches: GPipe and 1F1B take
 # 27 forward passes, the zero-bubble one 21.](../figures/cluster-light.svg)
@@ -811,6 +818,7 @@ from minicoder.scale.plan import Work, plan
 def paper_plan(gpus, way, recompute):
     """16 stages x 8-way experts, the rest of the GPUs as shards; 1T tokens."""
     layout = Layout(16, expert=8, pipeline_schedule=way).of(gpus)
+    # 9,216 rows a step (lesson 07), dealt out, and a microbatch is one of them
     job = Work(rounds=9216 // layout.readers, recompute=recompute, tokens=1e12)
     return plan(full, layout, job)
 
@@ -831,9 +839,12 @@ assert fits == {"zero bubble": False, "1F1B": False, "1F1B, recompute": True}
 # The paper recomputes "a portion of the operators" (§3.1.3), and does not say which.
 # Weights differ, too: between steps ours are dealt out, but during a step a pipeline
 # keeps them and their gradients whole (`buffers` below). And 60 layers in 16 stages are
-# uneven: some have 4, some 3, and all wait for those with 4.
+# uneven: some have 4, some 3, and the last makes the logits beside its 3. All wait for
+# the slowest. Without recomputing that is the last, with it those with 4: logits are
+# not computed again. So the hours grow by 18 % and not by a quarter.
 #
-# Move the slider: which part shrinks with more GPUs, and which does not?
+# Move the slider: which part shrinks with more GPUs, and which does not? (`working` is
+# what one layer needs for a moment.)
 
 # %%
 PARTS = {"parameters": "sft", "gradients": "before", "optimizer": "math",
@@ -950,9 +961,10 @@ assert proposed and all(" fits: --gpus " in line for line in proposed)
 #
 # Issue 1699, section 3's bug, was open for over a year: the loss is right, and training
 # goes on. The cure is delicate: a review of the repair warns that with sequence
-# parallelism the sum is made elsewhere already, and would be made twice. In another
-# engine (AReno, pull request 496) the latent was summed twice and the key once. So
-# compare gradients with one process's, for *every* combination of axes.
+# parallelism (tokens are dealt out, too) the sum is made elsewhere already, and would
+# be made twice. In another engine (AReno, pull request 496) the latent was summed twice
+# and the key once. So compare gradients with one process's, for *every* combination of
+# axes.
 #
 # ## References
 #

@@ -51,6 +51,14 @@ def test_an_exception_in_the_answer_is_feedback():
     assert told.endswith("tried on this: keeps its argument.")
 
 
+def test_an_exception_without_a_text_is_told_by_its_name_alone():
+    def silent(x):
+        raise ValueError
+
+    assert judge("t.double", silent) == (
+        "your code stopped with ValueError. It was tried on this: keeps its argument.")
+
+
 def test_a_value_can_be_an_answer_too():
     machinery.EXERCISES["t.seven"] = machinery.Exercise(
         "t.seven", (Rule("is not 7.", lambda x: x == 7, 8),), (), 7, "7\n")
