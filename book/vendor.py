@@ -1,8 +1,8 @@
 """Fetch the browser files that the site serves itself, so that it asks no other host.
 
 They come from the npm registry (`npm pack`, one archive each, nothing is installed) and
-are checked against the digests below. Licences: MathJax Apache-2.0, require.js MIT,
-html-manager BSD-3-Clause; a copy lies beside each.
+are checked against the digests below. Licences: MathJax Apache-2.0, require.js and
+reveal.js MIT, html-manager BSD-3-Clause; a copy lies beside each.
 """
 
 from __future__ import annotations
@@ -38,6 +38,13 @@ PACKAGES = {
          # its icon font is looked up below the module's own name
          "dist/*.woff2": "widgets/@jupyter-widgets/html-manager/dist",
          "dist/embed.js.LICENSE.txt": "widgets"}),
+    # the slides' alone: no page of the site loads it
+    "reveal.js@4.6.1": (
+        "sha512-1CW0auaXNPmwmvQ7TwpszwVxMi2Xr5cTS3J3EBC/HHgbPF32Dn7aiu/LKWDOGjMb"
+        "aDwKQiGmfqcoGQ74HUHCMw==",
+        {"dist/reveal.js": "reveal", "dist/reveal.css": "reveal",
+         "plugin/notes/notes.js": "reveal", "plugin/search/search.js": "reveal",
+         "plugin/zoom/zoom.js": "reveal", "LICENSE": "reveal"}),
 }
 
 
