@@ -8,7 +8,7 @@ PIP := $(RUN) -m pip install -q --disable-pip-version-check
 NB := notebooks/[0-9]*
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lab notebooks handout book pdf look bench packages clean
+.PHONY: help demo test lab notebooks handout slides book pdf look bench packages clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##/\1 /p' Makefile | awk '{ n = $$1; $$1 = ""; \
@@ -30,6 +30,9 @@ notebooks: $(VENV)/.tests  ## run notebooks/*.py, write notebooks/*.ipynb with o
 
 handout: $(VENV)/.tests  ## handout/*.ipynb for a class, without outputs and solutions
 	@$(RUN) notebooks/build.py handout $(ARGS)
+
+slides: $(VENV)/.tests book/_static/vendor  ## slides of each lesson, in _build/slides
+	@$(RUN) notebooks/slides.py $(ARGS)
 
 book: $(VENV)/.book book/_static/vendor  ## the website, in _build/html
 	@$(RUN) book/write.py

@@ -2,7 +2,7 @@
 
 import os
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"  # here alone; pyproject.toml reads it
 
 # Takes effect when torch is loaded after this: threads that wait look a few thousand
 # times and then sleep. Asleep at once, a training step of `toy` on two free cores took

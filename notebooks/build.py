@@ -4,6 +4,8 @@
     python notebooks/build.py check [NN_name ...]    are they what their sources say?
     python notebooks/build.py handout [NN_name ...]  handout/NN_name.ipynb, for a class:
                                                      no outputs and no solutions
+    python notebooks/build.py stamp [NN_name ...]    the repository's new address, into
+                                                     each notebook; runs nothing
 """
 
 from __future__ import annotations
@@ -20,6 +22,9 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from book import address  # noqa: E402
+
 FOLDER = Path(__file__).parent
 KERNEL = {"kernelspec": {"display_name": "Python 3", "language": "python",
                          "name": "python3"},
@@ -29,6 +34,7 @@ QUIET = {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "TQDM_DISABLE": "1"}
 WIDGETS = "application/vnd.jupyter.widget-state+json"
 MINUTES = 5  # the longest that one cell may take
 HANDOUT = FOLDER.parent / "handout"
+ADDRESS = "REPOSITORY"  # stands in a source for what pyproject.toml says
 SOLUTION = re.compile(r"<details>\s*<summary>Solution.*?</details>\n*", re.DOTALL)
 
 
@@ -43,10 +49,13 @@ def read_source(path: Path) -> NotebookNode:
     notebook = jupytext.read(path)
     notebook.metadata = nbformat.from_dict(KERNEL)
     notebook.nbformat, notebook.nbformat_minor = 4, 5
+    repository = address.read(environ={}).repository  # a fork's run changes no notebook
     for number, cell in enumerate(notebook.cells):
         cell.id = f"{path.stem}-{number:02d}"
         cell.metadata = nbformat.from_dict(
             {k: v for k, v in cell.metadata.items() if k in ("tags", "slideshow")})
+        if cell.cell_type == "code":
+            cell.source = cell.source.replace(ADDRESS, repository)
     return notebook
 
 
@@ -118,6 +127,21 @@ def check(path: Path) -> list[str]:
     return complaints
 
 
+def stamp(path: Path) -> Path:
+    """Write the cells of `path` that name the repository into its built notebook.
+
+    Runs nothing; all other cells and all outputs stay as they were.
+    """
+    target = path.with_suffix(".ipynb")
+    built = nbformat.read(target, as_version=4)
+    for plain, cell, old in zip(jupytext.read(path).cells, read_source(path).cells,
+                                built.cells, strict=False):  # `check` sees the rest
+        if cell.cell_type == "code" and ADDRESS in plain.source:
+            old.source = cell.source
+    target.write_text(stable_text(built, path.resolve().parents[1]), encoding="utf-8")
+    return target
+
+
 def handout(path: Path, folder: Path = HANDOUT) -> Path:
     """Write the notebook of `path` for a class: not run, its solutions taken out.
 
@@ -138,7 +162,7 @@ def handout(path: Path, folder: Path = HANDOUT) -> Path:
 def main(arguments: list[str]) -> int:
     """Do what the command line says; the exit status is 0 when all is well."""
     mode, *names = arguments or ["help"]
-    if mode not in ("build", "check", "handout"):
+    if mode not in ("build", "check", "handout", "stamp"):
         print(__doc__, file=sys.stderr)
         return 2
     paths = sources(names)
@@ -148,7 +172,9 @@ def main(arguments: list[str]) -> int:
     os.environ |= QUIET
     complaints = []
     for path in paths:
-        if mode == "check":
+        if mode == "stamp":
+            stamp(path)
+        if mode in ("check", "stamp"):
             complaints += check(path)
             continue
         if mode == "handout":

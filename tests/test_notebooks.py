@@ -97,6 +97,24 @@ def test_a_handout_has_every_exercise_and_no_solution(source, tmp_path):
     assert text.count("<summary>Solution") >= 3 and "<details>" not in given
 
 
+def test_the_address_is_stamped_into_a_notebook_that_is_not_run_again(
+        lesson, monkeypatch):
+    target = lesson.with_suffix(".ipynb")
+    lesson.write_text(LESSON.replace('"two"', '"two"  # at REPOSITORY\n'),
+                      encoding="utf-8")
+    build.build(lesson)
+    first = target.read_text(encoding="utf-8")
+    place = build.address.read(environ={}).repository
+    assert f"# at {place}" in first and "REPOSITORY" not in first
+    assert build.stamp(lesson).read_text(encoding="utf-8") == first
+    moved = build.address.Address("https://github.com/me/moved")
+    monkeypatch.setattr(build.address, "read", lambda **_: moved)
+    assert ["is not what" in line for line in build.check(lesson)] == [True]
+    assert build.stamp(lesson).read_text(encoding="utf-8") == first.replace(
+        f"# at {place}", f"# at {moved.repository}")
+    assert build.check(lesson) == []
+
+
 def test_unknown_notebook_and_mode(capsys):
     assert build.main(["build", "77_nothing"]) == 2
     assert "77_nothing.py" in capsys.readouterr().err
