@@ -25,10 +25,18 @@
 #   DeepSeek-Coder-V2 (arXiv 2406.11931) takes MLA over unchanged, §3.2.
 
 # %% tags=["nbval-skip", "remove-cell"]
+import os
+import sys
+
+shell = get_ipython()  # noqa: F821
+if "google.colab" in sys.modules and not os.path.exists("../pyproject.toml"):
+    # Colab opens a notebook without the files that lie beside it
+    shell.system("test -d minicoder || git clone -q --depth 1 REPOSITORY minicoder")
+    shell.run_line_magic("cd", "-q minicoder/notebooks")
 try:
     import minicoder  # noqa: F401
 except ImportError:  # a hosted notebook: install the clone that this file lies in
-    get_ipython().run_line_magic("pip", "install -q ..")  # noqa: F821
+    shell.run_line_magic("pip", "install -q ..")
 
 # %%
 import math

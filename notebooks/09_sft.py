@@ -24,10 +24,18 @@
 #   README; DeepSeekMath (arXiv 2402.03300) §3; DeepSeek-Coder (arXiv 2401.14196) §3.7.
 
 # %% tags=["nbval-skip", "remove-cell"]
+import os
+import sys
+
+shell = get_ipython()  # noqa: F821
+if "google.colab" in sys.modules and not os.path.exists("../pyproject.toml"):
+    # Colab opens a notebook without the files that lie beside it
+    shell.system("test -d minicoder || git clone -q --depth 1 REPOSITORY minicoder")
+    shell.run_line_magic("cd", "-q minicoder/notebooks")
 try:
     import minicoder  # noqa: F401
 except ImportError:  # a hosted notebook: install the clone that this file lies in
-    get_ipython().run_line_magic("pip", "install -q ..")  # noqa: F821
+    shell.run_line_magic("pip", "install -q ..")
 
 # %%
 import copy

@@ -23,10 +23,18 @@
 #   paper (arXiv 2107.03374) §2.1.
 
 # %% tags=["nbval-skip", "remove-cell"]
+import os
+import sys
+
+shell = get_ipython()  # noqa: F821
+if "google.colab" in sys.modules and not os.path.exists("../pyproject.toml"):
+    # Colab opens a notebook without the files that lie beside it
+    shell.system("test -d minicoder || git clone -q --depth 1 REPOSITORY minicoder")
+    shell.run_line_magic("cd", "-q minicoder/notebooks")
 try:
     import minicoder  # noqa: F401
 except ImportError:  # a hosted notebook: install the clone that this file lies in
-    get_ipython().run_line_magic("pip", "install -q ..")  # noqa: F821
+    shell.run_line_magic("pip", "install -q ..")
 
 # %%
 import math
@@ -46,6 +54,7 @@ from fractions import Fraction
 from itertools import combinations
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import torch
 
 from minicoder.config import preset
@@ -54,6 +63,8 @@ from minicoder.execution.verdict import Limits
 from minicoder.model.generate import generate
 from minicoder.model.transformer import MiniCoder
 from minicoder.show.check import check, hint, solution  # noqa: F401
+from minicoder.show.slider import frame_slider
+from minicoder.show.style import use_style
 from minicoder.stages import read_json
 from minicoder.tasks.choice import LETTERS, letter_in, make
 from minicoder.tasks.formats import humaneval
@@ -63,6 +74,7 @@ from minicoder.training.batches import answer_batch
 from minicoder.training.loop import token_losses
 
 torch.set_num_threads(1)  # small matrices: a second thread would cost, not help
+colours = use_style()
 warnings.filterwarnings("ignore", "Generated programs run")  # said in the text below
 
 # %% [markdown]
@@ -70,8 +82,6 @@ warnings.filterwarnings("ignore", "Generated programs run")  # said in the text 
 #
 # A task of HumanEval is the beginning of a program, its name, a right solution and
 # tests. Ours has two tests. Seven completions follow, as a model might have drawn them.
-#
-# **Predict.** Read the seven. How many are right? How many pass?
 
 # %%
 task = humaneval({
@@ -95,6 +105,10 @@ SAMPLES = {
     "by heart": "    return {3: 3, 4: 7}[len(numbers)]\n",
     "from below": "    return sorted(numbers)[1]\n"}
 
+# %% [markdown]
+# **Predict.** Read the seven. How many are right? How many pass?
+
+# %%
 sandbox = Sandbox()
 
 
@@ -223,15 +237,50 @@ for k in (1, 2, 5):
 
 # %% [markdown]
 # **Explain.** Counted, it is the truth exactly, as fractions. Naive, it is too low:
-# 5/8 for 3/4. It gets better with many samples for each $k$ (the left half of the
-# picture). Codex took $n = 200$ for $k \le 100$.
-#
-# ![Two panels. Left: pass@10 by the naive formula rises to the truth from below as
-# samples are added, counting is right from the start. Right: the 95 per cent
-# intervals of printed scores, wide for few tasks.](../figures/evaluation-light.svg)
+# 5/8 for 3/4.
 #
 # **Change one thing.** Ask for `on_average(naive, Fraction(1, 2), 4, 2)`, twice the
 # samples. By how much is it still low?
+#
+# ### How many samples are enough?
+#
+# Now a hard task: each sample is right with chance 0.05. The shade holds 90 of 100
+# estimates that counting gives of this one task.
+#
+# **Predict.** Then move the slider from 10 to 200 samples. At which $k$ is the naive
+# formula worst? What can counting say at $k = n$, from one draw?
+
+# %% tags=["nbval-ignore-output"]
+def draw_estimates(n, p=0.05):
+    """Both formulas for one task with n samples, and how far counting scatters."""
+    ks = [k for k in (1, 2, 3, 5, 10, 20, 50, 100, 200) if k <= n]
+    seen = torch.distributions.Binomial(n, p).log_prob(torch.arange(n + 1.0)).exp()
+    ends = torch.searchsorted(seen.cumsum(0), torch.tensor([0.05, 0.95])).tolist()
+    figure, axes = plt.subplots(figsize=(6.4, 3.0))
+    axes.fill_between(ks, *([pass_at_k(n, c, k) for k in ks] for c in ends),
+                      color=colours["good"], alpha=0.2, linewidth=0)
+    for formula, ink, name, place in ((pass_at_k, "good", "counted: the truth", 0.9),
+                                      (naive, "bad", "naive", 0.78)):
+        axes.plot(ks, [on_average(formula, p, n, k) for k in ks], "o-",
+                  color=colours[ink], markersize=3.5)
+        axes.text(0.03, place, name, color=colours[ink], transform=axes.transAxes)
+    low, high = (100 * pass_at_k(n, c, 10) for c in ends)
+    told = (f"{n} samples: naive pass@10 is {100 * on_average(naive, p, n, 10):.0f} %, "
+            f"true are {100 * (1 - (1 - p)**10):.0f} %")
+    axes.set(xscale="log", xlim=(0.9, 220), ylim=(-0.03, 1.03), xticks=(1, 10, 100),
+             xticklabels=(1, 10, 100), xlabel="k", ylabel="pass@k", title=told)
+    return figure, f"{told}; counting scatters from {low:.0f} to {high:.0f} %"
+
+
+frame_slider(*zip(*map(draw_estimates, (10, 20, 50, 100, 200)), strict=True),
+             name="pass-at-k")
+
+# %% [markdown]
+# **Explain.** At $k = 1$ both agree. With 10, 20 or 50 samples the naive formula is
+# worst at $k = n$: 12, 16 and 12 points too low. With 200 it still lacks 3 points at
+# $k = 50$. Counting is right on average, yet one draw at $k = n$ says 0 or 1 and
+# nothing between: either all samples are wrong or not. So take many more samples than
+# $k$, to be steady as well as right. Codex took $n = 200$ for $k \le 100$.
 #
 # ### Exercise 1 · pass@k (easy, important, 8 minutes)
 
@@ -260,9 +309,10 @@ check("evaluation.pass_at_k", my_pass_at_k)
 #
 # ### Famous bug: over problems instead of samples
 #
-# aprender (pull request 2118, June 2026) asked each of 164 problems once, greedily. Say
-# 50 were solved, as in its report. Then it called its estimator, which was right and
-# tested, with $n = 164$ *problems* and $c = 50$ *solved*.
+# The library aprender (pull request 2118, June 2026) asked each of 164 problems once,
+# greedily: always the likeliest token. Say 50 were solved, as in its report. Then it
+# called its estimator, which was right and tested, with $n = 164$ *problems* and
+# $c = 50$ *solved*.
 #
 # **Predict.** What did it report for pass@1, pass@10, pass@100? What is true?
 
@@ -324,7 +374,12 @@ for what, successes, n in (
 # **Explain.** AIME has 30 tasks: 4 and 3 solved cannot be told apart. 90.2 and 87.8 on
 # HumanEval are four tasks apart, inside both intervals. (Paired on the same tasks, the
 # *difference* is mostly known better; a table does not print what one needs.) Ten
-# times the tasks make it about a third as wide: $\sqrt{10} = 3.2$.
+# times the tasks make it about a third as wide: $\sqrt{10} = 3.2$. The right half of
+# the picture has more of the paper's scores; the left half is pass@10 of the slider.
+#
+# ![Two panels. Left: pass@10 by the naive formula rises to the truth from below as
+# samples are added, counting is right from the start. Right: the 95 per cent
+# intervals of printed scores, wide for few tasks.](../figures/evaluation-light.svg)
 #
 # More *samples* do not help as more tasks do. Say half of all tasks are easy (95 %
 # right) and half hard (5 %). We draw 20 tasks and 50 samples of each.
@@ -351,8 +406,9 @@ assert held["samples"] < 50 and held["tasks"] > 85
 
 # %% [markdown]
 # **Explain.** Fifty samples of one task are nearly one outcome. The library's
-# `bootstrap` redraws *tasks*, whose samples stay together. It is six times wider, and
-# keeps its promise.
+# `bootstrap` draws 20 of the 20 *tasks*, some twice and some never, 500 times over, and
+# keeps the middle 95 % of the means. A task's samples stay together. This interval is
+# six times wider, and keeps its promise.
 #
 # **Change one thing.** Make all tasks equal: `chance = torch.full((20, 1), 0.5)`. Why
 # do both hold now? (The cell's assertion speaks of unequal tasks, and stops you.)
@@ -376,7 +432,14 @@ for name, same in (("text", str.__eq__), ("number", equivalent)):
     (group, votes), *_ = Counter(tally(answers, same)).most_common()
     print(f"as {name}: {answers[group]} with {votes} votes")
 
+# %% [markdown]
+# **Explain.** Three of the five say one half, in three spellings; as text they lose.
+#
+# **Predict.** Five other samples: two right, two of one wrong answer, one of another.
+# Three of the five vote, and a tie is drawn by lot. How often does the right one win?
+# And does a vote of 64 help a model that is right 30 times of 100?
 
+# %%
 def vote_by_counting(right, wrong, k):
     """Every choice of k votes; a tie of t answers is won in 1 of t cases."""
     ballots = [0] * right + [i + 1 for i, many in enumerate(wrong) for _ in range(many)]
@@ -399,10 +462,11 @@ for name, good, bad in (("30 right, 40, 20, 10 wrong", 30, [40, 20, 10]),
                         for k in (1, 8, 64)), f"pass@64 {pass_at_k(100, good, 64):.2f}")
 
 # %% [markdown]
-# **Explain.** Three of the five samples say one half, in three spellings; as text they
-# lose. A vote strengthens whatever is most frequent: with 40 right against 30 it goes
-# towards 1, with 30 against 40 towards 0. pass@64 is 1 in both. So pass@k says what a
-# model *could* do if a tester stood by, maj@k what it does alone.
+# **Explain.** Ten choices of three: three hold both right ones and win, four are a tie
+# of three answers, $3/10 + 4/10 \cdot 1/3 = 13/30$. A vote strengthens whatever is most
+# frequent: with 40 right against 30 it goes towards 1, with 30 against 40 towards 0.
+# pass@64 is 1 in both. So pass@k says what a model *could* do if a tester stood by,
+# maj@k what it does alone.
 #
 # ### Exercise 2 · maj@k (medium, useful, 12 minutes)
 
@@ -480,6 +544,10 @@ pairs = [([tokenizer.bos, *tokenizer.encode(sentence(q))],
           [*tokenizer.encode(f" {q.options[LETTERS.index(q.letter)]}"), tokenizer.eos])
          for q in SEEN]
 pairs += [(turn(q), [*tokenizer.encode(q.reference), tokenizer.eos]) for q in FORM]
+print(sentence(SEEN[0]), SEEN[0].options[LETTERS.index(SEEN[0].letter)], "\n")
+print(FORM[0].question, FORM[0].reference, sep="\n\n")
+
+# %% tags=["nbval-ignore-output"]
 torch.manual_seed(0)
 pupil = MiniCoder(preset(
     "toy", vocab_size=tokenizer.vocab_size, hidden_size=64, num_hidden_layers=2,
@@ -496,7 +564,7 @@ for _step in range(200):
     if loss < 0.02:
         break
 pupil.eval()
-print(f"{len(pairs)} texts learnt, loss {loss.item():.3f}\n\n{SEEN[0].question}")
+print(f"{len(pairs)} texts learnt, loss {loss.item():.3f}")
 assert loss < 0.1
 
 # %% [markdown]
@@ -538,8 +606,8 @@ assert max(scores["new"].values()) <= 15
 # the exam by heart is worth nothing beyond it. That is the next section.
 #
 # **Change one thing.** Show the letter scorer what it wants: put
-# `(turn(q), …reference…)` of all of `SEEN` into `pairs`. Which row changes, so that the
-# second assertion stops you?
+# `(turn(q), …reference…)` of all of `SEEN` into `pairs`. Which row changes, so that an
+# assertion stops you?
 #
 # ### Exercise 3 · two scorers (easy, important, 8 minutes)
 
@@ -609,7 +677,7 @@ for _ in range(500):
 # (December 2023 to June 2024 here). On our own corpora `occurring` of
 # `minicoder/evaluation/contamination.py` counts what is left.
 #
-# **Change one thing.** Exchange "largest" alone. Which ten words are left in a row?
+# **Change one thing.** Exchange "largest" alone. Does it go? Name ten words in a row.
 #
 # ### Exercise 4 · a leak (medium, important, 12 minutes)
 
@@ -783,7 +851,11 @@ for name in ("DeepSeek-Coder-V2-Lite-Instruct", LARGE):
 # trained on, one sentence and a few lines each. Other models: of millions of parameters
 # and of billions. Other prompts and samples, too. The two lists share a formula and no
 # task, so equal numbers would not mean equal skill. This library never puts them on one
-# axis.
+# axis:
+#
+# ![Two panels that share no axis. Left, HumanEval as reported by the authors, ten
+# models from 78 to 91 %. Right, our toy coder on tasks about lists, before and after
+# SFT and GRPO.](../figures/results-light.svg)
 #
 # ## What could go wrong: a process that outlives its time-out
 #
