@@ -41,11 +41,14 @@ book: $(VENV)/.book book/_static/vendor  ## the website, in _build/html
 
 look: $(VENV)/.tests  ## every page and JupyterLab in Chromium, screenshots in runs/look
 	@$(MAKE) --no-print-directory book ARGS=
+	@rm -rf runs/look
 	@SITE=_build/html $(RUN) -m pytest tests/book $(ARGS); status=$$?; \
-	    echo "Every page, side by side: runs/look/index.html"; exit $$status
+	    ! test -e runs/look/index.html || echo "All pages: runs/look/index.html"; \
+	    exit $$status
 
-pdf: book  ## the website on paper, _build/minicoder.pdf (needs Chromium)
-	@$(RUN) book/pdf.py
+pdf: $(VENV)/.book  ## the website on paper, _build/minicoder.pdf (needs Chromium)
+	@$(MAKE) --no-print-directory book ARGS=
+	@$(RUN) book/pdf.py $(ARGS)
 
 bench: $(VENV)/.tests  ## speed and memory of the model, beside transformers
 	@$(RUN) benchmarks/speed.py $(ARGS)

@@ -6,7 +6,6 @@ source and its handout: no outputs, no solutions.
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -41,7 +40,7 @@ def source(page: str) -> str:
     if page.startswith("book/generated/"):
         writers = [path.stem for path in (ROOT / "book/writers").glob("[!_]*.py")
                    if page.removeprefix("book/generated/").startswith(path.stem)]
-        return f"book/writers/{max(writers, key=len)}.py" if writers else "book/writers"
+        return f"book/writers/{max(writers, key=len)}.py"
     return f"{page}.md"
 
 
@@ -80,7 +79,7 @@ def add_downloads(app: Sphinx, error: Exception | None) -> None:
             shutil.copy(path, folder)
             build.handout(path, folder / "handout")
     if line := address.reminder(address.read()):
-        print(f"{os.linesep}{line}")
+        print(f"\n{line}")
 
 
 def setup(app: Sphinx) -> dict:

@@ -26,7 +26,7 @@ from pypdf.generic import ArrayObject, NameObject
 
 BOOK = Path(__file__).parent
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "chrome")
-SECONDS = 180  # the longest that one page may take
+SECONDS = 300  # the longest that one page may take
 
 
 def contents(toc: Path = BOOK / "_toc.yml") -> Iterator[str]:
@@ -63,8 +63,7 @@ def title(page: Path) -> str:
 
 
 def browser() -> str:
-    """The path of Chromium; where there is none the program ends, saying how to get it.
-    """
+    """The path of Chromium; without one the program ends and says how to get it."""
     if found := next(filter(None, map(shutil.which, CHROMIUM)), None):
         return found
     sys.exit("The PDF is printed by Chromium: install it (on Debian and Ubuntu: "
@@ -72,20 +71,24 @@ def browser() -> str:
 
 
 def print_page(page: Path, target: Path) -> Path:
-    """Print one page, once its mathematics is set; a page that fails ends the program."""
-    alone = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    done = subprocess.run(
-        [browser(), "--headless", "--disable-gpu", *alone, "--no-pdf-header-footer",
-         f"--user-data-dir={target.with_suffix('.profile')}",
-         "--virtual-time-budget=60000", f"--print-to-pdf={target}", page.as_uri()],
-        capture_output=True, text=True, timeout=SECONDS)
+    """Print one page, once its mathematics is set; what fails ends the program."""
+    root = hasattr(os, "geteuid") and os.geteuid() == 0  # whose Chromium has no sandbox
+    try:
+        done = subprocess.run(
+            [browser(), "--headless", "--disable-gpu", *["--no-sandbox"] * root,
+             "--no-pdf-header-footer", "--virtual-time-budget=60000",
+             f"--user-data-dir={target.with_suffix('.profile')}",
+             f"--print-to-pdf={target}", page.as_uri()],
+            capture_output=True, text=True, timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        sys.exit(f"{page.name} was not printed within {SECONDS} seconds.")
     if not target.exists():
         sys.exit(f"{page.name} could not be printed: {done.stderr[-300:]}")
     return target
 
 
 def inward(book: PdfWriter, starts: dict[str, int]) -> None:
-    """Links from page to page lead to places of the book; others to files are taken out.
+    """Links from page to page lead to sheets of the book, other links to files nowhere.
     """
     for number, sheet in enumerate(book.pages):
         notes = [note.get_object() for note in sheet.get("/Annots") or ()]

@@ -6,7 +6,7 @@ The fixed shape of a lesson says where slides begin, so notebooks carry no marks
 `## ` section is a column of slides, and each of its parts (a subheading, **Predict.**,
 **Explain.**, **Change one thing.**, code) is a slide in it. A question comes before its
 code, and code before what it prints. Long prose is cut; speaker notes have all of it,
-and the solutions. Where a cell has `slideshow` metadata, they win.
+and the solutions.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import shutil
 import sys
 from dataclasses import dataclass, field
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 
 import jinja2
 import nbformat
-from markupsafe import Markup
 from nbconvert.filters import Highlight2HTML
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
@@ -53,23 +53,13 @@ MASK = re.compile(r"\A(?:[-*] |\d+\. )?\*\*[^*]+\*\*|`[^`]*`|\$[^$]*\$")
 
 @dataclass
 class Slide:
-    """One slide: HTML parts, the line above them, what the speaker reads (Markdown)."""
+    """One slide: HTML parts; in Markdown the line above them and the speaker notes."""
 
     kind: str
     caption: str = ""
     body: list[str] = field(default_factory=list)
     notes: str = ""
     lines: float = LINES  # how full it is
-
-    @property
-    def read(self) -> Markup:
-        """The speaker notes in HTML."""
-        return Markup(render(self.notes))
-
-    @property
-    def above(self) -> Markup:
-        """The caption in HTML; a section's number does not make it a list."""
-        return Markup(render(re.sub(r"^(\d+)\.", r"\1\.", self.caption)))
 
 
 def render(text: str) -> str:
@@ -79,26 +69,18 @@ def render(text: str) -> str:
     return MarkdownWithMath(renderer).render(text.replace("](../figures", "](figures"))
 
 
-def kind_of(block: str) -> str:
-    """What begins with `block`, or "" where nothing does."""
-    return next((kind for mark, kind in MARKS.items() if block.startswith(mark)), "")
+PAGES.filters["markdown"] = render
 
 
 def parts(text: str) -> list[tuple[str, list[str]]]:
     """[(kind, blocks)] of a Markdown cell without its solutions."""
     found: list[tuple[str, list[str]]] = []
     for block in map(str.rstrip, BLOCK.findall(SOLUTION.sub("", text))):
-        if (kind := kind_of(block)) or not found:
+        kind = next((MARKS[mark] for mark in MARKS if block.startswith(mark)), "")
+        if kind or not found:
             found.append((kind or "text", []))
         found[-1][1].append(block)
     return found
-
-
-def sentences(text: str) -> list[str]:
-    """`text` cut behind each sentence."""
-    masked = MASK.sub(lambda match: "x" * len(match[0]), text)
-    ends = [match.end() for match in STOP.finditer(masked)]
-    return [text[a:b] for a, b in zip([0, *ends], [*ends, len(text)], strict=True)]
 
 
 def shorten(block: str) -> str:
@@ -113,7 +95,9 @@ def shorten(block: str) -> str:
             return "\n".join(map(shorten, items))
     elif re.match(r"[#|`$!]|$", block):
         return block
-    first, *rest = sentences(block)
+    masked = MASK.sub(lambda match: "x" * len(match[0]), block)
+    ends = [0, *(match.end() for match in STOP.finditer(masked)), len(block)]
+    first, *rest = [block[a:b] for a, b in pairwise(ends)]
     opens = first.rstrip().endswith("?") or len(first.split()) < 3
     return "".join([first, *(
         said for i, said in enumerate(rest, 1) if "**" in said or i == 1 and opens
@@ -198,7 +182,7 @@ def code_slides(cell: NotebookNode, caption: str, outputs: bool) -> list[Slide]:
     pieces = split_code(cell.source)
     made = [Slide("code", caption, [Highlight2HTML()(piece)]) for piece in pieces]
     given = cell.outputs if outputs else []
-    alt = re.sub(r"[*`$#]", "", caption)
+    alt = re.sub(r"[*`$#\\]", "", caption)
     said = [output for output in given if words(output)]
     printed = sum(len(words(output).splitlines()) for output in said)
     if said and pieces[-1].count("\n") + printed < CODE - 2:
@@ -222,31 +206,12 @@ def text_slides(kind: str, blocks: list[str], caption: str) -> list[Slide]:
     return made
 
 
-def add_marked(kind: str, cell: NotebookNode, columns: list[list[Slide]]) -> None:
-    """Add a cell as its own `slideshow` metadata say."""
-    html = render(cell.source) if cell.cell_type == "markdown" else "".join(
-        [Highlight2HTML()(cell.source), *(show(o, "") for o in cell.outputs)])
-    if kind == "slide" or not columns:
-        columns.append([])
-    if kind in ("slide", "subslide") or not columns[-1]:
-        columns[-1].append(Slide("text", "", [html]))
-    elif kind == "notes":
-        columns[-1][-1].notes += f"\n\n{cell.source}"
-    else:
-        columns[-1][-1].body.append(
-            f'<div class="fragment">{html}</div>' if kind == "fragment" else html)
-
-
 def deck(notebook: NotebookNode) -> list[list[Slide]]:
     """The slides of a lesson, a column for each of its sections."""
     columns: list[list[Slide]] = []
     section = caption = kind = ""
     for cell in notebook.cells:
-        marked = cell.metadata.get("slideshow", {}).get("slide_type")
-        if marked == "skip" or "remove-cell" in cell.metadata.get("tags", []):
-            continue
-        if marked:
-            add_marked(marked, cell, columns)
+        if "remove-cell" in cell.metadata.get("tags", []):
             continue
         if cell.cell_type == "code" and kind == "title":  # imports and helpers
             columns[-1][-1].notes += f"\n\n```python\n{cell.source}\n```"
@@ -264,7 +229,7 @@ def deck(notebook: NotebookNode) -> list[list[Slide]]:
                 heading = blocks[0].lstrip("# ")
                 if kind in ("title", "section"):
                     columns.append([])
-                    section = heading
+                    section = re.sub(r"^(\d+)\.", r"\1\.", heading)  # is no list
                 columns[-1] += text_slides(kind, blocks, section)
                 caption = {"predict": "\n\n".join(blocks),
                            "exercise": heading}.get(kind, section)

@@ -155,7 +155,8 @@ def test_each_range_of_the_wheel_holds_what_is_tested():
     tested = pins("requirements.txt") | pins("tests/requirements.txt")
     extras = PROJECT["project"]["optional-dependencies"]
     ranges = [Requirement(line) for line in PROJECT["project"]["dependencies"] + [
-        need for extra in ("parsers", "scale", "notebooks") for need in extras[extra]]]
+        need for extra in ("parsers", "zst", "scale", "notebooks")
+        for need in extras[extra]]]
     assert [str(need) for need in ranges if need.name.lower() not in tested] == []
     assert [str(need) for need in ranges
             if tested[need.name.lower()] not in need.specifier] == []

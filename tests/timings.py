@@ -47,8 +47,14 @@ class Timings:
     def __init__(self, folder: Path = ROOT / "notebooks",
                  target: Path = ROOT / "runs/timings.json") -> None:
         self.folder, self.target = folder, target
+        self.cells: dict[str, int] = {}
         self.seconds: dict[str, float] = defaultdict(float)
         self.passed: dict[str, set[str]] = defaultdict(set)
+
+    def pytest_collection_finish(self) -> None:
+        """Count what there is to run; a file may be edited while the tests run."""
+        self.cells = {path.stem: code_cells(path)
+                      for path in self.folder.glob("*.ipynb")}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count one phase of one cell; tests that are no cells are not looked at."""
@@ -61,13 +67,13 @@ class Timings:
 
     def pytest_sessionfinish(self) -> None:
         """Write the file if every notebook ran whole."""
-        cells = {path.stem: code_cells(path) for path in self.folder.glob("*.ipynb")}
-        if not self.passed or cells != {k: len(v) for k, v in self.passed.items()}:
+        passed = {name: len(cells) for name, cells in self.passed.items()}
+        if not passed or self.cells != passed:
             return
         self.target.parent.mkdir(parents=True, exist_ok=True)
         self.target.write_text(json.dumps({"machine": machine(), "notebooks": {
-            name: {"cells": cells[name], "seconds": round(self.seconds[name], 1)}
-            for name in sorted(cells)}}, indent=1) + "\n", encoding="utf-8")
+            name: {"cells": passed[name], "seconds": round(self.seconds[name], 1)}
+            for name in sorted(passed)}}, indent=1) + "\n", encoding="utf-8")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 from textwrap import dedent
 
 from book.writers import equations
+from book.writers._parts import ROOT, row, summary
 
-ROOT = Path(__file__).parents[2]
 PAGES = {  # page: its title and the modules on it
     "config": ("The shape of a model", ("config",)),
     "tokenizer": ("Tokenizer", ("tokenizer", "bpe")),
@@ -173,33 +173,26 @@ def module_text(path: Path, alone: bool) -> str:
         *(entry(node, module, lines, types) for node in public(tree.body))])
 
 
-def first_sentence(path: Path) -> str:
-    """The first line of a file's docstring."""
-    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-    return prose(text.split("\n\n")[0].replace("\n", " "))
-
-
 def page(name: str) -> str:
     """One room: its own words, then module after module."""
     title, _ = PAGES[name]
     package, found = ROOT / f"minicoder/{name}/__init__.py", modules(name)
     text = [f"# {title}", ""]
     if package.exists():
-        text += [f"{first_sentence(package)}", ""]
+        text += [prose(summary(package)), ""]
     text += [module_text(path, len(found) == 1) for path in found]
     if name == "show":
         text += ["## exercises", "", "A module for each lesson's exercises: what is "
                  "asked, the solution, and the wrong answers that `check` knows.", "",
-                 *(f"- `{path.relative_to(ROOT)}`: {first_sentence(path)}"
+                 *(f"- `{path.relative_to(ROOT)}`: {prose(summary(path))}"
                    for path in sorted(EXERCISES.glob("[!_]*.py")))]
     return "\n".join(text) + "\n"
 
 
 def pages() -> dict[str, str]:
     """`api`, which lists the rooms, and `api_ROOM` for each."""
-    rows = [f"| [{title}](api_{name}.md) | "
-            + ", ".join(f"{{py:mod}}`{path.stem} <{name_of(path)}>`"
-                        for path in modules(name)) + " |"
+    rows = [row(f"[{title}](api_{name}.md)", ", ".join(
+                f"{{py:mod}}`{path.stem} <{name_of(path)}>`" for path in modules(name)))
             for name, (title, _) in PAGES.items()]
     index = "\n".join([
         "# The library", "",

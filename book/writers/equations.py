@@ -46,12 +46,21 @@ def papers() -> dict[str, dict]:
     return tomllib.loads(SOURCE.read_text(encoding="utf-8"))["papers"]
 
 
+def read(one: dict) -> Equation:
+    """One entry; `ValueError` names it and the field that is missing or unknown."""
+    numbers = one.get("equations", [])
+    try:
+        return Equation(**one | {"equations": tuple(numbers)})
+    except TypeError as error:
+        raise ValueError(f"{SOURCE.name}, {one.get('paper')} "
+                         f"{numbers or one.get('id')}: {error}.") from None
+
+
 @cache
 def entries() -> list[Equation]:
     """All equations, in the order of the page."""
     text = SOURCE.read_text(encoding="utf-8")
-    return [Equation(**one | {"equations": tuple(one.get("equations", ()))})
-            for one in tomllib.loads(text)["equation"]]
+    return list(map(read, tomllib.loads(text)["equation"]))
 
 
 def links_of(code: str) -> str:

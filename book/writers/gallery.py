@@ -6,15 +6,14 @@ description from the SVG, and the places from the pages' own text.
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 from book import address
+from book.writers._parts import ROOT, lesson, summary
 
-ROOT = Path(__file__).parents[2]
 SVG = "{http://www.w3.org/2000/svg}"
 HEAD = """# All figures
 
@@ -46,7 +45,7 @@ def link(page: str) -> str:
     """A page of the site, by a word for it."""
     name = Path(page).stem
     if page.startswith("notebooks/"):
-        return f"[lesson {name[:2]}](../../notebooks/{name}.ipynb)"
+        return lesson(page, "lesson ")
     if page.startswith("book/"):
         return f"[{name.replace('_', ' ')}](../{name}.md)"
     return f"[{name}]({address.read().file(page)})"
@@ -61,14 +60,13 @@ def alternative(name: str) -> str:
 def entry(path: Path, shown: list[str]) -> str:
     """One figure: its name, its two pictures, what makes it and where it is used."""
     alt = json.dumps(alternative(path.stem), ensure_ascii=False)
-    doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-    said = " ".join(doc.split("\n\n")[0].split())
     pictures = "\n".join(
         f"```{{image}} ../../figures/{path.stem}-{mode}.svg\n:class: only-{mode}\n"
         f":alt: {alt}\n```" for mode in ("light", "dark"))
     used = f"; shown in {', '.join(map(link, shown))}" if shown else ""
     at = address.read().file(f"figures/{path.name}")
-    return (f"## {path.stem}\n\n{said}\n\n:::{{container}}\n{pictures}\n:::\n\n"
+    return (f"## {path.stem}\n\n{summary(path)}\n\n"
+            f":::{{container}}\n{pictures}\n:::\n\n"
             f"`python figures/{path.name}` ([script]({at})){used}.\n")
 
 

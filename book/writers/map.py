@@ -12,8 +12,8 @@ import re
 from pathlib import Path
 
 from book import address
+from book.writers._parts import ROOT, lesson, row, summary, words
 
-ROOT = Path(__file__).parents[2]
 IDEAS = {  # lesson: what people call what it teaches, and the module of that
     "01": {"byte-pair encoding": "bpe", "special tokens": "tokenizer"},
     "02": {"what a file must be like": "data/filters", "near duplicates": "data/dedup",
@@ -59,17 +59,11 @@ def modules() -> list[str]:
                   if path.stem != "__init__")
 
 
-def doc(path: str) -> str:
-    """The docstring of one file of the repository."""
-    source = (ROOT / path).read_text(encoding="utf-8")
-    return ast.get_docstring(ast.parse(source)) or ""
-
-
 def papers(module: str) -> str:
     """The sections and equations that a module's docstring names, by paper."""
     paper, found = "Coder-V2", {}
     for name, place, arxiv in PAPER.findall(
-            " ".join(doc(f"minicoder/{module}.py").split())):
+            " ".join(words(ROOT / f"minicoder/{module}.py").split())):
         paper = arxiv or PAPERS.get(name, name) or paper
         if place or arxiv:
             found.setdefault(paper, []).append(place)
@@ -77,10 +71,10 @@ def papers(module: str) -> str:
                      .strip() for name, places in found.items())
 
 
-def imported(folder: str) -> dict[str, set[str]]:
-    """{file of `folder`: the modules of minicoder that it imports}."""
+def imported(files: str) -> dict[str, set[str]]:
+    """{file of this pattern: the modules of minicoder that it imports}."""
     known, found = set(modules()), {}
-    for path in sorted((ROOT / folder).glob("*.py")):
+    for path in sorted(ROOT.glob(files)):
         names = set()
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.module:
@@ -97,41 +91,31 @@ class Links:
 
     def __init__(self) -> None:
         self.at = address.read()
-        self.uses = {folder: imported(folder) for folder in (
-            "notebooks", "figures", "benchmarks", "minicoder/show/exercises")}
+        self.uses = {"notebooks": imported("notebooks/[0-9]*.py"),
+                     "figures": imported("figures/*.py"),
+                     "benchmarks": imported("benchmarks/*.py")}
 
     def file(self, path: str, text: str = "") -> str:
         """A link to a file as the repository shows it."""
         return f"[{text or Path(path).stem}]({self.at.file(path)})"
-
-    def lesson(self, path: str) -> str:
-        """A link to the page of a lesson, by its number."""
-        name = Path(path).stem
-        return f"[{name[:2]}](../../notebooks/{name}.ipynb)"
 
     def module(self, module: str) -> str:
         """A link to the module's entry in the API reference."""
         dotted = module.replace("/", ".")
         return f"{{py:mod}}`{dotted} <minicoder.{dotted}>`"
 
-    def test(self, module: str) -> str:
+    def test(self, module: str, text: str = "") -> str:
         """The test of its name; exercises are tested together."""
         name = f"test_{Path(module).stem.strip('_')}.py"
         path = f"tests/{Path(module).with_name(name).as_posix()}"
         if not (ROOT / path).exists():
             path = "tests/show/test_exercises.py"
-        return self.file(path)
+        return self.file(path, text)
 
     def users(self, module: str, folder: str) -> list[str]:
         """The files of `folder` that import `module`, or have its very name."""
         return [path for path, used in self.uses[folder].items()
                 if module in used or Path(path).stem == Path(module).stem]
-
-
-def row(*cells: str | list[str]) -> str:
-    """One row of a table."""
-    return "| " + " | ".join(
-        cell if isinstance(cell, str) else " ".join(cell) for cell in cells) + " |"
 
 
 def checked(path: str) -> list[str]:
@@ -149,26 +133,28 @@ def idea_rows(links: Links) -> list[str]:
         for title, module in ideas.items():
             lessons = [home, *(path for path in links.users(module, "notebooks")
                                if path != home and "/00_" not in path)]
+            beside = {"exercises": checked(home),
+                      "figures": links.users(module, "figures"),
+                      "benchmarks": links.users(module, "benchmarks")}
             rows.append(row(
-                title, links.module(module), links.test(module),
-                list(map(links.lesson, lessons)), list(map(links.file, checked(home))),
-                list(map(links.file, links.users(module, "figures"))),
-                list(map(links.file, links.users(module, "benchmarks"))),
-                papers(module)))
+                title, f"{links.module(module)}, {links.test(module, 'test')}",
+                map(lesson, lessons),
+                "; ".join(f"{kind} {', '.join(map(links.file, paths))}"
+                          for kind, paths in beside.items() if paths), papers(module)))
     return rows
 
 
 def lesson_rows(links: Links) -> list[str]:
     """A row for each notebook: figures, exercises, and the modules it imports."""
     rows = []
-    for path in (path for path in links.uses["notebooks"] if "/build" not in path):
+    for path, used in links.uses["notebooks"].items():
         text = (ROOT / path).read_text(encoding="utf-8")
         figures = sorted(set(re.findall(r"figures/(\w+)-light\.svg", text)))
         rows.append(row(
-            links.lesson(path), links.file(path, Path(path).stem[3:]),
-            list(map(links.file, checked(path))),
+            lesson(path), links.file(path, Path(path).stem[3:]),
+            map(links.file, checked(path)),
             [links.file(f"figures/{name}.py") for name in figures],
-            [links.module(used) for used in sorted(links.uses["notebooks"][path])]))
+            map(links.module, sorted(used))))
     return rows
 
 
@@ -176,14 +162,14 @@ def room_tables(links: Links) -> str:
     """Every module, room by room, with its first sentence."""
     rooms: dict[str, list[str]] = {}
     for module in modules():
-        said = doc(f"minicoder/{module}.py").split("\n\n")[0].replace("\n", " ")
-        said = said.replace("|", "\\|").replace("\\boxed{}", "`\\boxed{}`")
+        said = summary(ROOT / f"minicoder/{module}.py").replace("|", "\\|")
+        said = said.replace("\\boxed{}", "`\\boxed{}`")
         rooms.setdefault(str(Path(module).parent), []).append(row(
-            links.module(module), said, links.test(module),
-            list(map(links.lesson, links.users(module, "notebooks")))))
+            f"{links.module(module)}, {links.test(module, 'test')}", said,
+            map(lesson, links.users(module, "notebooks"))))
     return "\n\n".join(
-        f"### minicoder/{'' if room == '.' else f'{room}/'}\n\n"
-        "| module | what it is | test | lessons |\n|---|---|---|---|\n"
+        f"### {'minicoder' if room == '.' else room}\n\n"
+        "| module | what it is | lessons |\n|---|---|---|\n"
         + "\n".join(rows)
         for room, rows in rooms.items())
 
@@ -200,8 +186,8 @@ tested by `tests/model/test_mla.py`. The first lesson of a row teaches the idea.
 
 ## By idea
 
-| idea | module | test | lessons | exercises | figures | benchmarks | source |
-|---|---|---|---|---|---|---|---|
+| idea | module | lessons | beside it | source |
+|---|---|---|---|---|
 {newline.join(idea_rows(links))}
 
 ## By lesson

@@ -99,7 +99,8 @@ def pages() -> dict[str, str]:
     """The page `timings`."""
     told = MEASURED if MEASURED.exists() else KEPT
     if not told.exists():
-        return {"timings": "# How long each lesson takes\n\nNot measured yet.\n"}
+        return {"timings": "# How long each lesson takes\n\nNot measured yet: `make "
+                           "test` does it.\n"}
     return {"timings": page(json.loads(told.read_text(encoding="utf-8")))}
 
 

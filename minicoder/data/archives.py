@@ -36,6 +36,7 @@ from minicoder.data.sources import (
     may_be_code,
     printable,
 )
+from minicoder.data.zstd import Frames, begins_frame
 from minicoder.errors import UserError
 
 TOTAL = 1 << 30         # bytes that one archive may unpack to
@@ -128,13 +129,12 @@ def unpacked(file: IO[bytes]) -> Stream:
         return bz2.BZ2File(file)
     if first.startswith(b"\xfd7zXZ\0"):
         return lzma.LZMAFile(file)
-    if first.startswith(b"\x28\xb5\x2f\xfd"):
+    if begins_frame(first):
         try:
-            import zstandard
+            return Frames(file)
         except ImportError:
             raise Damaged("it is packed with Zstandard: pip install zstandard "
                           "to read it") from None
-        return zstandard.ZstdDecompressor().stream_reader(file)
     return file
 
 

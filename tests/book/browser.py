@@ -15,6 +15,17 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
 LOOK = Path(__file__).parents[2] / "runs/look"  # screenshots
+# what is wrong with the part of a page that a selector names, in sentences
+CHECKS = Path(__file__).with_name("look.js").read_text(encoding="utf-8")
+# folds opened, mathematics set, pictures there
+READY = """async () => {
+  document.querySelectorAll('details').forEach((fold) => { fold.open = true; });
+  await window.MathJax?.startup?.promise;
+  await Promise.all([...document.images].map((image) => {
+    image.loading = 'eager';
+    return image.decode().catch(() => {});
+  }));
+}"""
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 

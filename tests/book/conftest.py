@@ -4,6 +4,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,9 +19,11 @@ ROOT = Path(__file__).parents[2]
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The website's folder, made by `make book`, or the one that SITE names.
 
-    The set-up of packages is left out: the tests run in what `make` has set up.
+    No packages are set up for it: it is made by the Python that runs the tests.
     """
     if ready := os.environ.get("SITE"):
+        assert (Path(ready) / "index.html").is_file(), (
+            f"SITE={ready} holds no website: make it with `make book`.")
         return Path(ready).resolve()
     if not importlib.util.find_spec("jupyter_book"):
         pytest.skip("no jupyter-book: `make book` sets it up")
@@ -29,8 +32,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not (ROOT / "book/_static/vendor").exists() and not shutil.which("npm"):
         pytest.skip("no npm for the site's scripts (Debian, Ubuntu: apt install npm)")
     out = tmp_path_factory.mktemp("site")
-    command = ["make", "--no-print-directory", "-o", ".venv/.core", "-o", ".venv/.book",
-               "book", f"ARGS=--path-output {out}"]
+    command = ["make", "--no-print-directory", "book", f"VENV={sys.prefix}",
+               *(f"-o{sys.prefix}/.{stamp}" for stamp in ("core", "book")),
+               f"ARGS=--path-output {out}"]
     outer = ("MAKE", "MFLAGS")  # what a make that runs the tests would hand on
     env = {k: v for k, v in os.environ.items() if not k.startswith(outer)}
     built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=env)

@@ -52,7 +52,7 @@
     fits(e, e.getBoundingClientRect(), edge(e.parentElement));
   }
 
-  // contrast of text with the nearest ground below it (WCAG 2.2)
+  // contrast of text with the nearest ground below it (WCAG 2.2, level AA)
   const colour = (text) => {
     const n = text.match(/[\d.]+(e-\d+)?/g).map(Number);
     const c = text.startsWith("color(srgb") ? n.slice(0, 3) : n.slice(0, 3).map((v) => v / 255);
@@ -75,14 +75,14 @@
     const pair = `${text} on ${below}`;
     if (seen.has(pair)) continue;
     seen.add(pair);
-    const [a, b] = [light(text), light(below)].sort();
+    const [a, b] = [light(text), light(below)].sort((x, y) => x - y);
     const ratio = (b + 0.05) / (a + 0.05);
-    if (ratio < 3) found.add(`is hard to read, contrast ${ratio.toFixed(1)}: ${name(e)}`);
+    if (ratio < 4.5) found.add(`is hard to read, contrast ${ratio.toFixed(1)}: ${name(e)}`);
   }
 
   // mathematics and markup
   for (const e of main.querySelectorAll("mjx-merror, mjx-mtext[style*='red']")) {
-    found.add(`mathematics with an error: ${name(e.closest("mjx-container"))}`);
+    found.add(`mathematics with an error: ${name(e.closest("mjx-container") || e)}`);
   }
   const raw = /\$\$|\\[([]|\$\S*[\\_^]\S*\$|\{[a-z:-]+\}`|`\S|\S`|\]\(\S|^:::|\*\*\S/m;
   const walk = document.createTreeWalker(main, NodeFilter.SHOW_TEXT);

@@ -96,10 +96,10 @@ def written() -> list[tuple[Path, str]]:
 
 
 def test_every_link_of_the_repository_leads_somewhere():
-    lost, met = [], 0
+    lost, met, texts = [], 0, written()
     headings = {path: {slug(line.lstrip("#")) for line in text.splitlines()
-                       if line.startswith("#")} for path, text in written()}
-    for path, text in written():
+                       if line.startswith("#")} for path, text in texts}
+    for path, text in texts:
         for found in TARGET.finditer(text):
             goal = urlsplit(found[1] or found[2])
             if goal.scheme or goal.netloc:

@@ -4,7 +4,9 @@ import json
 import re
 import tomllib
 from decimal import Decimal
+from operator import gt
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
@@ -70,19 +72,44 @@ def found(name):
     return json.loads((ROOT / f"benchmarks/results/{name}.json").read_text("utf-8"))
 
 
-def test_ours_are_the_numbers_of_the_benchmarks():
-    seeds = found("learning")["seeds"]
+def ours(made_by, remark=""):
+    """The numbers of one of our tables, without their intervals."""
     rows = table("**Ours: a toy model, other tasks, not comparable** "
-                 "(`benchmarks/learning.py`). 120 held-out")[1:]
-    shown = [[float(cell.split()[0]) for cell in row[1:]] for row in rows]
-    assert shown == [
+                 f"(`benchmarks/{made_by}.py`). {remark}")[1:]
+    return [[float(cell.split()[0].replace("−", "-")) for cell in row[1:]]
+            for row in rows]
+
+
+def test_ours_are_the_scores_of_the_benchmarks():
+    learning = found("learning")
+    assert ours("learning", "120 held-out") == [
         [round(100 * row[key]["value"], 1) for key in ("pass@1", "greedy", "pass@8")]
-        for seed in seeds.values() for row in seed["rows"]]
-    needle = table("**Ours: a toy model, other tasks, not comparable** "
-                   "(`benchmarks/context.py`)")
+        for seed in learning["seeds"].values() for row in seed["rows"]]
+    assert ours("learning", "984 held-out lines") == [
+        [round(100 * twin[key]["value"], 1) for key in ("fim", "prefix_only")]
+        for twin in learning["twins"].values()]
+    language = learning["seeds"]["0"]["language"]
+    assert ours("learning", "The base model") == [
+        [round(language[key][kind], 2) for kind in ("code", "math", "text")]
+        for key in ("bits_per_byte", "gzip", "xz")]
     grid = found("context")["seeds"]["0"]["yarn"]["after"]["needle"]
-    assert needle[2] == ["yarn, after", *(
-        f"{20 * sum(column):.0f} %" for column in zip(*grid, strict=True))]
+    assert ours("context")[1] == [
+        round(20 * sum(column)) for column in zip(*grid, strict=True)]
+
+
+def test_ours_are_the_gains_of_the_benchmarks():
+    assert ours("ablation") == [
+        [round(gain[unit]["value"], 1 if unit == "lines" else 3)
+         for unit in ("both", "added", "all", "lines")]
+        for gain in found("ablation")["gains"].values()]
+    runs = [seed["study"]["runs"] for seed in found("reward")["seeds"]]
+    before, after = ({way: [run[way][at]["pass@1"] for run in runs] for way
+                      in ("visible", "model", "all")} for at in (0, -1))
+    assert ours("reward") == [
+        [round(fmean(before[way]), 2), round(fmean(after[way]), 2),
+         round(fmean(after[way]) - fmean(before[way]), 2)] for way in before]
+    assert "Fewer tests reward than judge. In {} of {} seeds".format(
+        sum(map(gt, after["visible"], after["model"])), len(runs)) in PAGE
 
 
 def test_each_table_has_ours_or_says_that_there_is_none():

@@ -1,6 +1,7 @@
 """The notebooks' times are measured by their tests, and each lesson's header agrees."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,7 @@ from book.writers import timings as writer
 
 ROOT = Path(__file__).parents[2]
 LESSONS = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9]*.py"))
-FACTOR = 4  # between machines, quiet or busy; a header rounds, too
-KEPT = json.loads(writer.KEPT.read_text(encoding="utf-8"))["notebooks"]
+FACTOR = 4  # between machines; a header rounds, too
 REST = {"load_per_core": 0.5, "system": "Linux", "processor": "x86_64",
         "python": "3.11.7", "torch": "2.13.0", "date": "2026-11-29"}
 PLUGIN = """import timings
@@ -46,6 +46,7 @@ def course(tmp_path):
 def run(folder, *phases):
     """The file that these phases leave, or None."""
     plugin = Timings(folder, folder / "runs/timings.json")
+    plugin.pytest_collection_finish()
     for one in phases:
         plugin.pytest_runtest_logreport(one)
     plugin.pytest_sessionfinish()
@@ -88,15 +89,20 @@ def test_pytest_itself_calls_the_plugin(tmp_path):
 
 @pytest.mark.parametrize("lesson", LESSONS)
 def test_the_header_of_a_lesson_agrees_with_the_clock(lesson):
-    told, measured = writer.header_seconds(lesson), KEPT[lesson]["seconds"]
-    assert told / FACTOR <= measured <= told * FACTOR
+    told = writer.header_seconds(lesson)
+    if not writer.KEPT.exists():
+        pytest.skip("never measured: `make test`, then book/writers/timings.py --keep")
+    kept = json.loads(writer.KEPT.read_text(encoding="utf-8"))
+    busy = max(1, kept["machine"]["load_per_core"] or 1)  # headers tell of quiet cores
+    measured = kept["notebooks"][lesson]["seconds"]
+    assert told / FACTOR <= measured / busy <= told * FACTOR
 
 
 @pytest.mark.parametrize("lesson", LESSONS)
 def test_the_header_of_a_lesson_agrees_with_its_exercises(lesson):
     asked = writer.exercise_minutes(lesson)
-    header = writer.text(lesson).replace("\n", " ").partition("**Time:**")[2]
-    told = int(header.partition(" minutes for the exercises")[0].split()[-1])
+    header = " ".join(writer.text(lesson).partition("**Time:**")[2].split())
+    told = int(re.search(r"(\d+) minutes for the exercises", header)[1])
     assert len(asked) >= 3 and sum(asked) / 1.25 <= told <= sum(asked) * 1.25
 
 

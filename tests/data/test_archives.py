@@ -8,12 +8,14 @@ import os
 import stat
 import struct
 import subprocess
+import sys
 import tarfile
 import tracemalloc
 import zipfile
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from minicoder.data import archives
 from minicoder.data.archives import documents_from_archives, origin_of, tidy
@@ -90,7 +92,8 @@ def test_zips_are_read_by_their_kind(tmp_path):
 
 
 @pytest.mark.parametrize(("ending", "pack"), [
-    (".xz", lzma.compress), (".gz", gzip.compress), ("", bytes)])
+    (".xz", lzma.compress), (".gz", gzip.compress), ("", bytes),
+    (".zst", zstandard.compress)])
 def test_debian_packages_have_a_licence_by_file(tmp_path, ending, pack):
     (tmp_path / "php-x_1%3a2.0-1_all.deb").write_bytes(deb_of(pack(tar_of({
         "./usr/share/doc/php-x/copyright":
@@ -111,18 +114,17 @@ def test_a_real_package_agrees_with_the_tool_of_its_kind(tmp_path):
     assert list(read(tmp_path)[0]) == ["a.py"]
 
 
-def test_zstandard_is_read_or_named(tmp_path):
+def test_zstandard_is_read_or_named(tmp_path, monkeypatch):
+    data = zstandard.compress(tar_of({"a.py": CODE}))
+    (tmp_path / "z.tar.zst").write_bytes(data)
+    assert list(read(tmp_path)[0]) == ["a.py"]
     (tmp_path / "z.tar.zst").write_bytes(b"\x28\xb5\x2f\xfd broken")
-    _, dropped, reasons = read(tmp_path)
-    assert dropped == [("damaged", "z.tar.zst")]
-    try:
-        import zstandard
-    except ImportError:
-        assert "pip install zstandard" in reasons[0]
-    else:
-        data = zstandard.ZstdCompressor().compress(tar_of({"a.py": CODE}))
-        (tmp_path / "z.tar.zst").write_bytes(data)
-        assert list(read(tmp_path)[0]) == ["a.py"]
+    assert read(tmp_path)[1] == [("damaged", "z.tar.zst")]
+    monkeypatch.setitem(sys.modules, "zstandard", None)     # as if not installed
+    (tmp_path / "z.tar.zst").write_bytes(data)
+    documents, dropped, reasons = read(tmp_path)
+    assert not documents and dropped == [("damaged", "z.tar.zst")]
+    assert "pip install zstandard" in reasons[0]
 
 
 def special(name, kind, link=""):
@@ -162,7 +164,8 @@ def test_names_that_lead_away_lead_nowhere(tmp_path):
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.3, 0.6, 0.9])
-@pytest.mark.parametrize("name", ["a.tar.gz", "a.tar.xz", "a.tar", "a.zip", "a.deb"])
+@pytest.mark.parametrize("name", ["a.tar.gz", "a.tar.xz", "a.tar.zst", "a.tar", "a.zip",
+                                  "a.deb"])
 def test_an_archive_that_breaks_off_is_noted_and_the_next_one_read(
         tmp_path, name, keep):
     files = {f"p/f{i}.py": f"x = '{os.urandom(900).hex()}'\n" for i in range(40)}
@@ -172,6 +175,7 @@ def test_an_archive_that_breaks_off_is_noted_and_the_next_one_read(
         data = (tmp_path / name).read_bytes()
     else:
         data = {"a.tar.gz": gzip.compress, "a.tar.xz": lzma.compress, "a.tar": bytes,
+                "a.tar.zst": zstandard.compress,
                 "a.deb": lambda tar: deb_of(lzma.compress(tar))}[name](data)
     (tmp_path / name).write_bytes(data[:int(len(data) * keep)])
     zip_of(tmp_path / "b.zip", {"p/last.py": CODE})

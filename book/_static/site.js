@@ -8,3 +8,7 @@
   });
   window.addEventListener("afterprint", () => { page.dataset.theme = shown; });
 })();
+// Opened as files, with no server, a search finds pages but may not read them for excerpts.
+if (location.protocol === "file:" && typeof DOCUMENTATION_OPTIONS !== "undefined") {
+  DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
+}
