@@ -34,9 +34,10 @@ handout: $(VENV)/.tests  ## handout/*.ipynb for a class, without outputs and sol
 slides: $(VENV)/.tests book/_static/vendor  ## slides of each lesson, in _build/slides
 	@$(RUN) notebooks/slides.py $(ARGS)
 
+# --all: a page that is not read again would not warn again
 book: $(VENV)/.book book/_static/vendor  ## the website, in _build/html
 	@$(RUN) book/write.py
-	@$(RUN) $(VENV)/bin/jupyter-book build . -W --keep-going -q \
+	@$(RUN) $(VENV)/bin/jupyter-book build . --all -W --keep-going -q \
 	    --config book/_config.yml --toc book/_toc.yml $(ARGS)
 
 look: $(VENV)/.tests  ## every page and JupyterLab in Chromium, screenshots in runs/look

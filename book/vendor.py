@@ -51,11 +51,12 @@ PACKAGES = {
 def pack(package: str, digest: str, folder: Path) -> Path:
     """Download the archive of `package` into `folder`; stop if its digest differs."""
     fetched = subprocess.run(
-        ["npm", "pack", package, "--silent", "--pack-destination", str(folder)],
+        ["npm", "pack", package, "--loglevel=error", "--pack-destination", str(folder)],
         capture_output=True, text=True)
     if fetched.returncode:
-        reason = fetched.stderr.strip().splitlines()[-1:] or ["npm says nothing more"]
-        sys.exit(f"{package} could not be fetched from the npm registry: {reason[0]}")
+        code = fetched.stderr.partition("\n")[0]  # as `npm error code ENOTFOUND`
+        sys.exit(f"{package} could not be fetched from the npm registry, to which this "
+                 f"machine needs a connection once: {code}")
     archive = folder / fetched.stdout.split()[-1]
     found = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
     if f"sha512-{found}" != digest:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import platform
-import resource
 import shlex
 import shutil
 import sys
@@ -112,13 +112,17 @@ def reset_peak_memory() -> None:
 
 
 def peak_memory() -> float:
-    """Largest resident memory since the last reset, in MiB."""
+    """Largest resident memory since the last reset, in MiB; nan where it is unknown."""
     try:
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 1024
     except OSError:
         pass
+    try:
+        import resource  # here: Windows has none, and the rest of the file works there
+    except ImportError:
+        return math.nan
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return used / (1024 * 1024 if sys.platform == "darwin" else 1024)
 
@@ -175,7 +179,10 @@ def _refuse_other(folder: Path, found: dict, asked: dict) -> None:
 
 
 def _begun(work: Path, asked: dict) -> bool:
-    """Whether an earlier attempt left `work`; another's folder or settings: raise."""
+    """Whether an earlier attempt left `work`; raise where none may begin or go on."""
+    if math.isnan(peak_memory()):  # nor can a folder be flushed there
+        raise UserError("Stages need Linux, macOS or WSL: this system does not say how "
+                        "much memory they take.")
     for name in (STARTED, MADE_BY):  # the second when it ended just before the rename
         if (work / name).exists():
             _refuse_other(work, read_json(work / name), asked)
@@ -229,7 +236,8 @@ def stage(
 
     `run.finished` says that the folder is complete already, made by the same settings
     from the same inputs. Raises `UserError` when it was made by others, when an input
-    is not a finished stage, and when the disk is full (what was there stays).
+    is not a finished stage, when the disk is full (what was there stays), and on
+    Windows.
     """
     folder = Path(folder)
     settings = settings if seed is None else settings | {"seed": seed}

@@ -53,7 +53,7 @@ def read_source(path: Path) -> NotebookNode:
     for number, cell in enumerate(notebook.cells):
         cell.id = f"{path.stem}-{number:02d}"
         cell.metadata = nbformat.from_dict(
-            {k: v for k, v in cell.metadata.items() if k in ("tags", "slideshow")})
+            {k: v for k, v in cell.metadata.items() if k == "tags"})
         if cell.cell_type == "code":
             cell.source = cell.source.replace(ADDRESS, repository)
     return notebook

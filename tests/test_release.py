@@ -183,7 +183,7 @@ def workflow(request):
     return yaml.safe_load(request.param.read_text(encoding="utf-8"))
 
 
-def test_a_workflow_may_do_little_and_takes_no_moving_action(workflow):
+def test_a_workflow_may_do_little_and_takes_actions_of_github_alone(workflow):
     assert workflow[True].keys() <= {"push", "pull_request", "workflow_dispatch"}
     assert workflow["permissions"] == {"contents": "read"} and workflow["concurrency"]
     for job in workflow["jobs"].values():

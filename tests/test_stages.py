@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import math
 import os
 import shlex
+import sys
 import time
 from contextlib import ExitStack
 
@@ -163,6 +165,21 @@ def test_json_that_is_none_is_named(tmp_path, text, said):
         (tmp_path / "a.json").write_text(text, errors="surrogateescape")
     with pytest.raises(UserError, match=f"a.json {said}"):
         read_json(tmp_path / "a.json")
+
+
+def test_where_memory_is_not_told_no_stage_begins(tmp_path, monkeypatch):
+    def no_proc(path):
+        raise FileNotFoundError(path)
+
+    assert 64 < stages.peak_memory() < 64_000
+    with monkeypatch.context() as patch:
+        patch.setattr(stages.Path, "read_text", no_proc)
+        assert 64 < stages.peak_memory() < 64_000  # as macOS tells it
+        patch.setitem(sys.modules, "resource", None)  # as on Windows
+        assert math.isnan(stages.peak_memory())
+        with pytest.raises(UserError, match="need Linux, macOS or WSL"):
+            finish(tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- interruptions

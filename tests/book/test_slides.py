@@ -103,19 +103,6 @@ def test_long_code_is_cut_at_empty_lines():
     assert slides.split_code(f"{function}\n\nb = 2") == [f"{function}\nb = 2"]
 
 
-def test_a_cell_that_says_its_own_slide_wins():
-    def marked(kind, text):
-        return new_markdown_cell(text, metadata={"slideshow": {"slide_type": kind}})
-    columns = slides.deck(lesson(
-        LESSON[0], marked("slide", "a\n\n## b"), marked("fragment", "c"),
-        marked("-", "d"), marked("notes", "e"), marked("skip", "f"),
-        marked("subslide", "g")))
-    (first, last) = columns[1]
-    assert len(columns) == 2 and first.notes.strip() == "e"
-    assert first.body[1:] == ['<div class="fragment"><p>c</p>\n</div>', "<p>d</p>\n"]
-    assert last.body == ["<p>g</p>\n"] and len(first.body) == 3
-
-
 @pytest.fixture(scope="module")
 def decks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All decks; skips where the browser's files were never fetched."""
