@@ -85,8 +85,9 @@ def unpack(archive: Path, wanted: dict[str, str], target: Path) -> int:
 def main() -> None:
     """Fill book/_static/vendor; an interrupted attempt leaves the old files."""
     if not shutil.which("npm"):
-        sys.exit("Website and slides need npm once, to fetch MathJax, reveal.js and the "
-                 "widget player: install Node.js (on Debian and Ubuntu: apt install npm).")
+        sys.exit("Website and slides need npm once, to fetch MathJax, reveal.js and "
+                 "the widget player: install Node.js (on Debian and Ubuntu: "
+                 "apt install npm).")
     draft = TARGET.parents[1] / "vendor.partial"  # Sphinx would copy it from _static
     shutil.rmtree(draft, ignore_errors=True)
     with tempfile.TemporaryDirectory() as folder:

@@ -17,7 +17,8 @@
 #   *predict* what a number in the configuration does to parameters and cache; *compute*
 #   bits per byte, the infilling order and GRPO's advantages by hand.
 # - **You need first:** Python, and one neural network that you have trained.
-# - **Time:** about two minutes on one quiet CPU core, and 15 minutes for the exercises.
+# - **Time:** about two minutes on one quiet CPU core; 35 minutes to read, 15 minutes
+#   for the exercises.
 # - **Paper:** DeepSeek-Coder-V2 (arXiv 2406.11931), §2 data, §3 training, §4
 #   evaluation.
 #
