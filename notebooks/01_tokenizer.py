@@ -19,7 +19,7 @@
 #   size; *encode* a text as the released models do, and get it back to the byte;
 #   *defend* a prompt against control tokens in what a user types.
 # - **You need first:** lesson 00, Python's `bytes`, `Counter` and regular expressions.
-# - **Time:** about 20 seconds on one CPU core; 35 minutes to read, 35 minutes for
+# - **Time:** about 10 seconds on one CPU core; 35 minutes to read, 35 minutes for
 #   the exercises.
 # - **Paper:** DeepSeek LLM (arXiv 2401.02954) §2.1, whose tokenizer DeepSeek-V2 (arXiv
 #   2405.04434, §3.1.1) and so DeepSeek-Coder-V2 (arXiv 2406.11931) go on using.

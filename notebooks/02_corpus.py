@@ -18,7 +18,7 @@
 #   *compute* how alike two texts are, and what MinHash makes of it; *account* for a
 #   corpus from its sources to the number of times that each token is seen.
 # - **You need first:** lessons 00 and 01, Python's sets, and shares in %.
-# - **Time:** 15 seconds on one quiet CPU core; 40 minutes to read, 35 minutes for the
+# - **Time:** 10 seconds on one quiet CPU core; 40 minutes to read, 35 minutes for the
 #   exercises.
 # - **Paper:** DeepSeek-Coder-V2 (arXiv 2406.11931) §2, table 1; DeepSeek-Coder (arXiv
 #   2401.14196) §2.1–2.4; DeepSeekMath (arXiv 2402.03300) §2.1.

@@ -19,7 +19,7 @@
 #   of MLA that reads the cache without expanding it.
 # - **You need first:** lesson 00, attention (query, key, value, softmax) seen once, and
 #   products of small matrices.
-# - **Time:** about ten seconds on one CPU core; 40 minutes to read, 35 minutes for the
+# - **Time:** about 5 seconds on one CPU core; 40 minutes to read, 35 minutes for the
 #   exercises.
 # - **Paper:** DeepSeek-V2 (arXiv 2405.04434) §2.1, §3.1.4, table 1, appendix C.
 #   DeepSeek-Coder-V2 (arXiv 2406.11931) takes MLA over unchanged, §3.2.

@@ -19,7 +19,7 @@
 #   weights; *write* the dispatch that sorts tokens by expert, runs them and un-sorts;
 #   *predict* the three balance losses of a routing.
 # - **You need first:** lesson 00, softmax, top-k, and indexing in torch.
-# - **Time:** 20 seconds on one quiet CPU core; 40 minutes to read, 26 minutes for the
+# - **Time:** 10 seconds on one quiet CPU core; 40 minutes to read, 26 minutes for the
 #   exercises.
 # - **Paper:** DeepSeekMoE (arXiv 2401.06066) §3; DeepSeek-V2 (arXiv 2405.04434) §2.2,
 #   eq. 20–31. DeepSeek-Coder-V2 takes both as they are (arXiv 2406.11931, §3.2).

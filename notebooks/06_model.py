@@ -19,7 +19,7 @@
 #   checkpoint by hand and say what is wrong with a broken one.
 # - **You need first:** lesson 04 (MLA) and lesson 05 (MoE). Both are used as boxes
 #   here.
-# - **Time:** about 10 seconds on one quiet CPU core; 40 minutes to read, 40 minutes for
+# - **Time:** about 5 seconds on one quiet CPU core; 40 minutes to read, 40 minutes for
 #   the exercises.
 # - **Paper:** DeepSeek-V2 (arXiv 2405.04434), §2 architecture, §3.1.2 sizes of the
 #   236B, appendix B sizes of Lite. DeepSeek-Coder-V2 (arXiv 2406.11931), §3.2 and

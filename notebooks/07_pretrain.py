@@ -18,7 +18,7 @@
 #   library's; *tell* three traffic jams apart and name the loss that eases each;
 #   *resume* a killed run to the same bits.
 # - **You need first:** lessons 05 and 06, and gradients seen once.
-# - **Time:** half a minute on one quiet CPU core; 40 minutes to read, 30 minutes for
+# - **Time:** 20 seconds on one quiet CPU core; 40 minutes to read, 30 minutes for
 #   the exercises.
 # - **Paper:** DeepSeek-V2 (arXiv 2405.04434) §2.2.3 and §3.1.2; DeepSeek-Coder-V2
 #   (arXiv 2406.11931) §3.1–3.3.

@@ -18,7 +18,7 @@
 #   ramp; *predict* what each of four ways breaks; *test* that a model has the second
 #   correction, mscale².
 # - **You need first:** lesson 04 (queries, keys, RoPE, one scale for both parts).
-# - **Time:** half a minute on one quiet CPU core; 35 minutes to read, 30 minutes for
+# - **Time:** 20 seconds on one quiet CPU core; 35 minutes to read, 30 minutes for
 #   the exercises.
 # - **Paper:** DeepSeek-V2 (arXiv 2405.04434) §3.1.4; DeepSeek-Coder-V2
 #   (arXiv 2406.11931) §3.4; YaRN (arXiv 2309.00071) §3.

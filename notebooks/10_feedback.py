@@ -21,7 +21,7 @@
 #   being hacked.
 # - **You need first:** lesson 00 (the sandbox); logistic regression; processes and
 #   their exit status.
-# - **Time:** about a minute on two busy CPU cores; 40 minutes to read, 45 minutes for
+# - **Time:** about 20 seconds on two CPU cores; 40 minutes to read, 45 minutes for
 #   the exercises.
 # - **Paper:** DeepSeek-Coder-V2 (arXiv 2406.11931) §3.5.2 and fig. 3; DeepSeek-V2
 #   (arXiv 2405.04434) §4.2.

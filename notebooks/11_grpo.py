@@ -19,7 +19,7 @@
 #   by hand; *predict* when clipping acts and which groups teach; *test* whether a run
 #   learns, and whether it teaches or only sharpens.
 # - **You need first:** lesson 00, sections 6 and 7. Lessons 09 and 10 help.
-# - **Time:** about a minute and a half on one quiet CPU core; 40 minutes to read, 35
+# - **Time:** about a minute on one quiet CPU core; 40 minutes to read, 35
 #   minutes for the exercises.
 # - **Paper:** DeepSeekMath (arXiv 2402.03300) §4.1, eq. 3 and 4; DeepSeek-V2
 #   (arXiv 2405.04434) §4.2, eq. 32–34; DeepSeek-Coder-V2 (arXiv 2406.11931) §3.5.2.

@@ -17,7 +17,7 @@
 #   whether a score comes from weak tests, a leak or the way it was read; *judge* a
 #   printed table, by computing again what can be computed.
 # - **You need first:** Python; lesson 02 (a planted leak) helps.
-# - **Time:** about a minute on one busy CPU core; 45 minutes to read, 40 minutes for
+# - **Time:** about 10 seconds on one CPU core; 45 minutes to read, 40 minutes for
 #   the exercises.
 # - **Paper:** DeepSeek-Coder-V2 (arXiv 2406.11931) §4 and tables 3 to 10; the Codex
 #   paper (arXiv 2107.03374) §2.1.

@@ -20,7 +20,7 @@
 #   *compute* the bytes of a cache and the probabilities that a token is drawn from.
 # - **You need first:** lesson 00; lesson 04 (MLA and rotary positions) helps, and each
 #   formula that we need of it is repeated.
-# - **Time:** 10 seconds on one quiet CPU core; 40 minutes to read, 30 minutes for the
+# - **Time:** 5 seconds on one quiet CPU core; 40 minutes to read, 30 minutes for the
 #   exercises.
 # - **Paper:** DeepSeek-V2 (arXiv 2405.04434) §2.1, table 1, appendix C.
 #   DeepSeek-Coder-V2 takes the architecture as it is (arXiv 2406.11931, §3.2).

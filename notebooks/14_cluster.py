@@ -18,7 +18,7 @@
 #   the all-to-all of expert parallelism; *plan* the 236B for a cluster, and say why a
 #   plan is refused.
 # - **You need first:** lessons 04, 05 and 07 (MLA, experts, AdamW).
-# - **Time:** about a minute on two quiet cores; 45 minutes to read, 35 minutes for the
+# - **Time:** 45 seconds on two quiet cores; 45 minutes to read, 35 minutes for the
 #   exercises.
 # - **Paper:** DeepSeek-V2 (arXiv 2405.04434) §2.2.2–2.2.4, §3.1.3, §3.2.3.
 

@@ -19,7 +19,7 @@
 #   ablation table, the paper's and our own.
 # - **You need first:** lesson 02 (the corpus and its rules); a mean and a standard
 #   deviation; section 3 of lesson 12 (intervals) helps.
-# - **Time:** half a minute on one quiet CPU core; 35 minutes to read, 30 minutes for
+# - **Time:** 20 seconds on one quiet CPU core; 35 minutes to read, 30 minutes for
 #   the exercises.
 # - **Paper:** DeepSeek-Coder-V2 (arXiv 2406.11931) §1, §2, table 1.
 

@@ -78,7 +78,7 @@ def page(timings: dict) -> str:
     lessons = timings["notebooks"].values()
     rows.append(("", "**all of them**", sum(one["cells"] for one in lessons),
                  minutes(sum(one["seconds"] for one in lessons)), minutes(ALL),
-                 f"{len(tasks)}, {sum(tasks) / 60:.0f} hours"))
+                 f"{len(tasks)}, {sum(tasks) / 60:.1f} hours"))
     table = "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows)
     return f"""# How long each lesson takes
 
@@ -98,9 +98,6 @@ Measured on {machine(timings["machine"])}.
 def pages() -> dict[str, str]:
     """The page `timings`."""
     told = MEASURED if MEASURED.exists() else KEPT
-    if not told.exists():
-        return {"timings": "# How long each lesson takes\n\nNot measured yet: `make "
-                           "test` does it.\n"}
     return {"timings": page(json.loads(told.read_text(encoding="utf-8")))}
 
 
