@@ -123,7 +123,7 @@ def test_the_page_has_a_row_for_each_lesson_and_the_sum():
                           "05_moe": {"cells": 7, "seconds": 12.3}}}
     page = writer.page(told)
     assert "A coder in five minutes | 9 | 1 min 20 s | 5 min 0 s | 3, 15 min |" in page
-    assert "| **all of them** | 16 | 1 min 33 s | 25 min 0 s | 6, 1.0 hours |" in page
+    assert "| **all of them** | 16 | 1 min 33 s | 25 min 0 s | 6, 0.7 hours |" in page
     assert "2 cores (Linux, x86_64), Python 3.11.7" in page and "quiet" not in page
     told["machine"]["load_per_core"] = 3.5
     assert "3.5 processes wanted each core, so a quiet machine is" in writer.page(told)
