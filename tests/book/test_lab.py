@@ -157,6 +157,7 @@ def test_a_lesson_in_jupyterlab(lab: str, browser: Browser, lesson: str):
                   if not any(own in sentence for own in LAB)]
         moved = notebook.locator("input[type=range], .widget-dropdown select").last
         moved.scroll_into_view_if_needed()
+        page.locator("#jupyterlab-splash").wait_for(state="detached")
         page.screenshot(path=LOOK / f"lab/{lesson}-{theme.lower()}-{width}.jpg",
                         type="jpeg", quality=60)
     page.close()
