@@ -903,7 +903,9 @@ def your_plan(gpus, pipeline, expert, recompute, context):
             "GPU-hours for 1T tokens.")
 
 
-choices = {name: ipywidgets.Dropdown(options=options, value=value, description=name)
+room = {"width": "auto", "max_width": "20rem"}  # on a phone, too
+choices = {name: ipywidgets.Dropdown(options=options, value=value, description=name,
+                                     layout=room)
            for name, options, value in (
                ("gpus", [64, 128, 256, 512, 1024], 256), ("pipeline", [1, 4, 16], 16),
                ("expert", [1, 8, 32], 8), ("recompute", [False, True], True),

@@ -155,6 +155,9 @@ def test_a_lesson_in_jupyterlab(lab: str, browser: Browser, lesson: str):
         found += [f"{theme}, {width} px: {sentence}" for sentence
                   in page.evaluate(CHECKS, ".jp-NotebookPanel-notebook")
                   if not any(own in sentence for own in LAB)]
+        boxes = notebook.locator(".widget-vbox, :has(> .widget-vbox)").all()
+        found += [f"{width} px: a widget scrolls sideways" for box in boxes
+                  if box.evaluate("one => one.scrollWidth > one.clientWidth + 1")]
         moved = notebook.locator("input[type=range], .widget-dropdown select").last
         moved.scroll_into_view_if_needed()
         page.locator("#jupyterlab-splash").wait_for(state="detached")
