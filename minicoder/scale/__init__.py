@@ -1,1 +1,1 @@
-"""The corpus by many tasks: the rules of `minicoder.data` on the engine datatrove."""
+"""What a cluster needs: a planner, and the hand-overs to datatrove, torchtitan, trl."""
